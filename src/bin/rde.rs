@@ -1,0 +1,2 @@
+//! `rde`: the command line of the engine.
+fn main() {}

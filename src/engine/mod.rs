@@ -1,0 +1,3 @@
+//! Context, worker, listener, control connection, session, buffer, region.
+
+pub mod request;

@@ -1,0 +1,178 @@
+//! What goes in and what comes out: [`Request`] and [`Completion`], laid out as the C ABI shows them.
+
+use crate::status::Status;
+
+/// What a request asks for, and what a completion answers. Values are part of the ABI.
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// Does nothing and completes: a marker, or a test of the queue.
+    Nop = 0,
+    /// Reads a region of a peer into a local buffer.
+    Get = 1,
+    /// Writes a local buffer into a region of a peer.
+    Put = 2,
+    /// Completes when every put submitted before it on the session is visible at the peer.
+    Flush = 3,
+    /// Adds to a u64 of a region; the value before is returned.
+    FetchAdd = 4,
+    /// Replaces a u64 of a region if it has the expected value; the value before is returned.
+    CompareSwap = 5,
+    /// Sends one message to the peer of the session.
+    Send = 6,
+    /// Makes a region handle from a key that a peer exported.
+    RegionImport = 7,
+    /// A connect has ended; `value` is the session.
+    SessionConnect = 8,
+    /// Event: a listener accepted a session; `value` is the session.
+    SessionAccepted = 32,
+    /// Event or answer: a session has ended; `value` is the session.
+    SessionClosed = 33,
+    /// Event: a message arrived.
+    Message = 34,
+}
+
+impl Op {
+    /// The operation with this number, if a request may ask for it.
+    pub fn requested(number: u16) -> Option<Op> {
+        use Op::*;
+        [Nop, Get, Put, Flush, FetchAdd, CompareSwap, Send, RegionImport]
+            .into_iter()
+            .find(|op| *op as u16 == number)
+    }
+}
+
+/// `Request::flags`: `data` is an array of [`Segment`]s (get and put only).
+pub const REQUEST_VECTORED: u16 = 1 << 0;
+
+/// `Completion::flags`: the message is in `data`, its length in `length`; there is no buffer.
+pub const COMPLETION_INLINE: u32 = 1 << 0;
+
+/// Longest message that arrives inside its completion, in bytes.
+pub const INLINE_MESSAGE: usize = 24;
+
+/// Borrowed bytes. `data` may be NULL only when `len` is 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes {
+    /// The first byte.
+    pub data: *const u8,
+    /// How many.
+    pub len: usize,
+}
+
+/// One piece of a vectored get or put.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// Offset in the local buffer, in bytes.
+    pub buffer_offset: u64,
+    /// Offset in the region, in bytes.
+    pub region_offset: u64,
+    /// Length in bytes.
+    pub length: u64,
+}
+
+/// One submission; 96 bytes. Fields that an operation does not use are zero.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// Returned as it is in the completion; also names the request to `cancel`.
+    pub user_data: u64,
+    /// The session the operation goes to.
+    pub session: u64,
+    /// An [`Op`].
+    pub op: u16,
+    /// `REQUEST_*` or 0.
+    pub flags: u16,
+    /// Microseconds until the request times out; 0 is never.
+    pub timeout_us: u32,
+    /// Local memory.
+    pub buffer: u64,
+    /// Offset in the local buffer, in bytes.
+    pub buffer_offset: u64,
+    /// Bytes to move.
+    pub length: u64,
+    /// Memory of the peer.
+    pub region: u64,
+    /// Offset in the region, in bytes.
+    pub region_offset: u64,
+    /// Copied during submit: a message, a key, or segments.
+    pub data: Bytes,
+    /// Fetch-add: what to add. Compare-swap: what to store.
+    pub operand: u64,
+    /// Compare-swap: what must be there.
+    pub compare: u64,
+}
+
+// SAFETY: the pointer is only read during the submit call that borrows the request.
+#[allow(unsafe_code, reason = "a request is plain data; the pointer is read only inside submit")]
+unsafe impl Send for Request {}
+
+/// One completion; 64 bytes, one cache line.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// The request's; of an event, the listener's or the session's.
+    pub user_data: u64,
+    /// An [`Op`].
+    pub op: u32,
+    /// A [`Status`].
+    pub status: i32,
+    /// Bytes moved, or the message's length.
+    pub length: u64,
+    /// New handle, value before an atomic, or the buffer that holds a message.
+    pub value: u64,
+    /// `COMPLETION_*`.
+    pub flags: u32,
+    /// errno or transport status, 0 if none.
+    pub detail: i32,
+    /// A short message's bytes; zero otherwise. An event's first 8 bytes name its session, little-endian.
+    pub data: [u8; INLINE_MESSAGE],
+}
+
+const _: () = assert!(size_of::<Request>() == 96 && align_of::<Request>() == 8);
+const _: () = assert!(size_of::<Completion>() == 64 && align_of::<Completion>() == 8);
+const _: () = assert!(size_of::<Segment>() == 24);
+
+impl Default for Request {
+    fn default() -> Request {
+        Request {
+            user_data: 0,
+            session: 0,
+            op: 0,
+            flags: 0,
+            timeout_us: 0,
+            buffer: 0,
+            buffer_offset: 0,
+            length: 0,
+            region: 0,
+            region_offset: 0,
+            data: Bytes { data: std::ptr::null(), len: 0 },
+            operand: 0,
+            compare: 0,
+        }
+    }
+}
+
+impl Completion {
+    /// A completion of `op` with nothing else set.
+    pub fn new(user_data: u64, op: Op, status: Status) -> Completion {
+        Completion {
+            user_data,
+            op: op as u32,
+            status: status as i32,
+            length: 0,
+            value: 0,
+            flags: 0,
+            detail: 0,
+            data: [0; INLINE_MESSAGE],
+        }
+    }
+}
+
+impl Default for Completion {
+    fn default() -> Completion {
+        Completion::new(0, Op::Nop, Status::Ok)
+    }
+}

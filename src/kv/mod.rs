@@ -1,0 +1,1 @@
+//! The key-value store, byte-compatible with EloqStore. Knows nothing of UCX.

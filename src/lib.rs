@@ -1,0 +1,26 @@
+//! The data plane of a storage program, linked into its own process: registered memory, one-sided get and put,
+//! messages, over UCX (InfiniBand/RoCE, shared memory, TCP).
+//!
+//! The map, arrows going one way: `ffi → {volume, kv} → engine → ucx`, and `{volume, kv} → io`.
+//!
+//! - [`status`]: every status, in one table
+//! - [`limits`]: every bound, with its reason
+//! - [`ucx`]: the only Rust that touches UCX
+//! - [`engine`]: context, worker, listener, control connection, session, buffer, region
+//! - [`telemetry`]: counters, histograms, tracing
+//! - [`io`]: disk
+//! - [`volume`]: SeaweedFS volumes
+//! - [`kv`]: the key-value store
+//! - [`ffi`]: the C ABI, one file for each section of the header
+
+pub mod engine;
+pub mod ffi;
+pub mod io;
+pub mod kv;
+pub mod limits;
+pub mod status;
+pub mod telemetry;
+pub mod ucx;
+pub mod volume;
+
+pub use status::{Error, Result, Status};

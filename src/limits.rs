@@ -1,0 +1,22 @@
+//! Every bound of the library in one place, with its reason.
+
+/// Longest message of the control connection, in bytes: a hello with several worker addresses stays below 4 KiB.
+pub const CONTROL_MESSAGE: usize = 64 << 10;
+
+/// Longest UCX worker address taken from a peer, in bytes: measured ones are below 1 KiB, many NICs add to it.
+pub const WORKER_ADDRESS: usize = 16 << 10;
+
+/// Longest address text (`tcp://…`, `unix://…`), in bytes.
+pub const ADDRESS_TEXT: usize = 512;
+
+/// Bytes of an exported key.
+pub const KEY_BYTES: usize = 64;
+
+/// Frame and inline payload that travel in one piece, in bytes: fits one shared-memory FIFO element.
+pub const COMPACT_FRAME: usize = 192;
+
+/// Requests or completions in one call.
+pub const BATCH: usize = 65_536;
+
+/// Segments in one vectored get or put.
+pub const SEGMENTS: usize = 1_024;

@@ -1,0 +1,1 @@
+//! The only Rust that touches UCX: library, context, worker, endpoint, memory, request.

@@ -1,0 +1,1 @@
+//! SeaweedFS volumes: superblock, needle, index, file id. Knows nothing of UCX.
