@@ -20,3 +20,24 @@ pub const BATCH: usize = 65_536;
 
 /// Segments in one vectored get or put.
 pub const SEGMENTS: usize = 1_024;
+
+/// Longest message copied at submit because it comes without a buffer, in bytes.
+pub const COPIED_MESSAGE: usize = 64 << 10;
+
+/// Messages of a session that may be on their way and not taken by the receiver.
+pub const MESSAGE_WINDOW: u32 = 256;
+
+/// Sessions that a peer may open before it has to ask for more: half a second of opening them as fast as it goes.
+pub const SESSION_CREDITS: u32 = 1_024;
+
+/// Get replies with bytes that wait to be sent to one peer.
+pub const SERVING: u32 = 4_096;
+
+/// Fabrics (shared memory, sets of network devices) below one worker; each costs 2 MiB and 9 descriptors.
+pub const FABRICS: usize = 8;
+
+/// Capacity of a submission or completion queue.
+pub const QUEUE: usize = 1 << 20;
+
+/// Workers of one context: ten bits of a route.
+pub const WORKERS: u32 = 1 << 10;

@@ -1,5 +1,6 @@
 //! What goes in and what comes out: [`Request`] and [`Completion`], laid out as the C ABI shows them.
 
+use super::bytes::Bytes;
 use crate::status::Status;
 
 /// What a request asks for, and what a completion answers. Values are part of the ABI.
@@ -48,18 +49,11 @@ pub const REQUEST_VECTORED: u16 = 1 << 0;
 /// `Completion::flags`: the message is in `data`, its length in `length`; there is no buffer.
 pub const COMPLETION_INLINE: u32 = 1 << 0;
 
+/// `Completion::flags`: an event that no request asked for.
+pub const COMPLETION_EVENT: u32 = 1 << 1;
+
 /// Longest message that arrives inside its completion, in bytes.
 pub const INLINE_MESSAGE: usize = 24;
-
-/// Borrowed bytes. `data` may be NULL only when `len` is 0.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Bytes {
-    /// The first byte.
-    pub data: *const u8,
-    /// How many.
-    pub len: usize,
-}
 
 /// One piece of a vectored get or put.
 #[repr(C)]
@@ -75,8 +69,8 @@ pub struct Segment {
 
 /// One submission; 96 bytes. Fields that an operation does not use are zero.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Request {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'a> {
     /// Returned as it is in the completion; also names the request to `cancel`.
     pub user_data: u64,
     /// The session the operation goes to.
@@ -98,16 +92,12 @@ pub struct Request {
     /// Offset in the region, in bytes.
     pub region_offset: u64,
     /// Copied during submit: a message, a key, or segments.
-    pub data: Bytes,
+    pub data: Bytes<'a>,
     /// Fetch-add: what to add. Compare-swap: what to store.
     pub operand: u64,
     /// Compare-swap: what must be there.
     pub compare: u64,
 }
-
-// SAFETY: the pointer is only read during the submit call that borrows the request.
-#[allow(unsafe_code, reason = "a request is plain data; the pointer is read only inside submit")]
-unsafe impl Send for Request {}
 
 /// One completion; 64 bytes, one cache line.
 #[repr(C)]
@@ -134,26 +124,6 @@ pub struct Completion {
 const _: () = assert!(size_of::<Request>() == 96 && align_of::<Request>() == 8);
 const _: () = assert!(size_of::<Completion>() == 64 && align_of::<Completion>() == 8);
 const _: () = assert!(size_of::<Segment>() == 24);
-
-impl Default for Request {
-    fn default() -> Request {
-        Request {
-            user_data: 0,
-            session: 0,
-            op: 0,
-            flags: 0,
-            timeout_us: 0,
-            buffer: 0,
-            buffer_offset: 0,
-            length: 0,
-            region: 0,
-            region_offset: 0,
-            data: Bytes { data: std::ptr::null(), len: 0 },
-            operand: 0,
-            compare: 0,
-        }
-    }
-}
 
 impl Completion {
     /// A completion of `op` with nothing else set.

@@ -1,0 +1,200 @@
+//! A session: one conversation with a worker of a peer. Many share a link and an endpoint.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use super::control::Link;
+use super::handle;
+use super::info::{SessionInfo, SessionState};
+use super::worker::{Order, Worker};
+use crate::status::{Error, Result, Status};
+use crate::telemetry::{Counters, Stats};
+
+/// A conversation with a worker of a peer. Handles of it may be used from any thread; its completions arrive at the
+/// worker it was opened on.
+pub struct Session {
+    id: AtomicU64,
+    worker: Weak<Worker>,
+    user_data: u64,
+    accepted: bool,
+    address: Box<str>,
+    state: AtomicU8,
+    /// Whether it holds one of the context's session slots.
+    slot: AtomicBool,
+    place: AtomicU64,
+    link: OnceLock<Arc<Link>>,
+    consumed: AtomicU32,
+    used: AtomicU32,
+    counters: Counters,
+}
+
+impl Session {
+    /// Opens a session to `address` (`tcp://host:port`, `unix:///path`) on `worker`. Returns at once; the completion
+    /// `SessionConnect` says how it went. To a peer that is already connected it costs no round trip.
+    pub fn connect(worker: &Arc<Worker>, address: &str, user_data: u64) -> Result<Arc<Session>> {
+        if address.is_empty() || address.len() > crate::limits::ADDRESS_TEXT {
+            return Err(Error::new(Status::InvalidArgument, "an address is 1 to 512 bytes long"));
+        }
+        worker.context().take_session()?;
+        let session = Session::create(worker, address, user_data, false)?;
+        match worker.order(Order::Connect(session.clone())) {
+            Status::Ok => Ok(session),
+            refused => {
+                session.finish(SessionState::Closed);
+                Err(refused.into())
+            }
+        }
+    }
+
+    /// Makes the object and its handle; takes over a session slot of the context.
+    pub(super) fn create(
+        worker: &Arc<Worker>,
+        address: &str,
+        user_data: u64,
+        accepted: bool,
+    ) -> Result<Arc<Session>> {
+        let session = Arc::new(Session {
+            id: AtomicU64::new(0),
+            worker: Arc::downgrade(worker),
+            user_data,
+            accepted,
+            address: address.into(),
+            state: AtomicU8::new(SessionState::Connecting as u8),
+            slot: AtomicBool::new(true),
+            place: AtomicU64::new(0),
+            link: OnceLock::new(),
+            consumed: AtomicU32::new(0),
+            used: AtomicU32::new(0),
+            counters: Counters::default(),
+        });
+        let Some(id) = handle::SESSIONS.insert(session.clone()) else {
+            worker.context().unreserve_sessions(1);
+            return Err(Error::new(Status::LimitReached, "no handle is left for another session"));
+        };
+        session.id.store(id, Ordering::Release);
+        Ok(session)
+    }
+
+    /// Its handle.
+    pub fn id(&self) -> u64 {
+        self.id.load(Ordering::Acquire)
+    }
+
+    /// What was given at connect, or to the listener that accepted it.
+    pub fn user_data(&self) -> u64 {
+        self.user_data
+    }
+
+    /// The address that was dialled, or the peer's.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> SessionState {
+        match self.state.load(Ordering::Acquire) {
+            0 => SessionState::Connecting,
+            1 => SessionState::Open,
+            2 => SessionState::Closing,
+            3 => SessionState::Closed,
+            _ => SessionState::Lost,
+        }
+    }
+
+    /// The link below it, once it has been open.
+    pub fn link(&self) -> Option<&Arc<Link>> {
+        self.link.get()
+    }
+
+    /// Whether it belongs to `worker`.
+    pub(super) fn belongs_to(&self, worker: &Worker) -> bool {
+        std::ptr::eq(self.worker.as_ptr(), worker)
+    }
+
+    /// Ends the session: its operations end with `CANCELED`, then the completion `SessionClosed` comes.
+    /// `WRONG_STATE` when it is already closing; `STALE_HANDLE` when its worker is closed.
+    pub fn close(self: &Arc<Session>, user_data: u64) -> Status {
+        let Some(worker) = self.worker.upgrade() else { return Status::StaleHandle };
+        if matches!(self.state(), SessionState::Closing | SessionState::Closed) {
+            return Status::WrongState;
+        }
+        worker.order(Order::Close(self.clone(), user_data))
+    }
+
+    /// What it tells about itself.
+    pub fn info(&self) -> SessionInfo {
+        let link = self.link.get();
+        let stats = self.stats();
+        SessionInfo {
+            state: self.state(),
+            local: link.is_some_and(|link| link.local()),
+            accepted: self.accepted,
+            address: self.address.to_string(),
+            peer_name: link.map(|link| link.peer().name.clone()).unwrap_or_default(),
+            peer_pid: link.map_or(0, |link| link.peer().pid),
+            transport: link.map(|link| link.fabric().name().to_string()).unwrap_or_default(),
+            operations: stats.operations_by_way(),
+            bytes: stats.bytes_by_way(),
+        }
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> Stats {
+        self.counters.snapshot()
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// `(peer, channel)` within the worker, while open.
+    pub(super) fn place(&self) -> (u32, u32) {
+        let place = self.place.load(Ordering::Acquire);
+        ((place >> 32) as u32, place as u32)
+    }
+
+    pub(super) fn opened(&self, link: &Arc<Link>, route: u32, channel: u32) {
+        let _ = self.link.set(link.clone());
+        self.place.store(u64::from(route) << 32 | u64::from(channel), Ordering::Release);
+        self.state.store(SessionState::Open as u8, Ordering::Release);
+    }
+
+    pub(super) fn closing(&self) {
+        self.state.store(SessionState::Closing as u8, Ordering::Release);
+    }
+
+    /// The end: the handle becomes stale and its slot goes back, once.
+    pub(super) fn finish(&self, state: SessionState) {
+        self.state.store(state as u8, Ordering::Release);
+        handle::SESSIONS.remove(self.id());
+        if self.give_slot()
+            && let Some(worker) = self.worker.upgrade()
+        {
+            worker.context().unreserve_sessions(1);
+        }
+    }
+
+    /// Gives the session's slot to the caller, once.
+    pub(super) fn give_slot(&self) -> bool {
+        self.slot.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notes that the user took a message; returns how many were taken since the peer was last told.
+    pub(super) fn message_taken(&self) -> u32 {
+        self.consumed.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Messages taken since this was last asked.
+    pub(super) fn take_consumed(&self) -> u32 {
+        if self.consumed.load(Ordering::Relaxed) == 0 { 0 } else { self.consumed.swap(0, Ordering::Relaxed) }
+    }
+
+    /// Coarse time of the last operation, for expiry.
+    pub(super) fn touch(&self, now: u32) {
+        self.used.store(now, Ordering::Relaxed);
+    }
+
+    pub(super) fn last_used(&self) -> u32 {
+        self.used.load(Ordering::Relaxed)
+    }
+}

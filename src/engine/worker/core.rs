@@ -1,0 +1,339 @@
+//! What the thread that makes progress owns: UCX workers, peers, operations in flight, completions not yet taken.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::channel::Peer;
+use super::fabric::Fabrics;
+use super::message::Incoming;
+use super::pending::{Outcome, Pending};
+use super::timer::Timers;
+use super::{Order, Worker, take};
+use crate::engine::context::Context;
+use crate::engine::control::Notice;
+use crate::engine::inbox::Inbox;
+use crate::engine::region::Region;
+use crate::engine::request::{Completion, Op};
+use crate::engine::session::Session;
+use crate::engine::slots::Slots;
+use crate::status::{Result, Status};
+
+/// Orders taken in one round, so that a busy submitter does not starve progress.
+const ROUND: usize = 256;
+/// Longest sleep: UCX 1.13 is known to miss a wake-up now and then.
+const NAP: Duration = Duration::from_millis(100);
+
+/// State of the thread that makes progress.
+pub(super) struct Core {
+    pub(super) worker: Weak<Worker>,
+    pub(super) context: Arc<Context>,
+    pub(super) inbox: Arc<Inbox<Notice>>,
+    pub(super) fabrics: Fabrics,
+    pub(super) peers: Slots<Peer>,
+    pub(super) ops: Slots<Pending>,
+    pub(super) timers: Timers,
+    /// Mapped copies that are done in steps, in turn.
+    pub(super) copies: VecDeque<u64>,
+    /// Rendezvous messages on their way into a buffer.
+    pub(super) incoming: Slots<Incoming>,
+    /// Channels with messages that found no memory.
+    pub(super) starved: Vec<(u64, u32)>,
+    pub(super) imports: std::collections::HashMap<(u32, u64), Weak<Region>>,
+    pub(super) rkeys: super::rma::Rkeys,
+    /// This worker's number in its context; part of its routes.
+    pub(super) number: u32,
+    out: VecDeque<Completion>,
+    notices: Vec<Notice>,
+    sampled: u32,
+}
+
+impl Core {
+    pub fn new(context: Arc<Context>, inbox: Arc<Inbox<Notice>>, number: u32) -> Result<Core> {
+        Ok(Core {
+            worker: Weak::new(),
+            fabrics: Fabrics::new(&inbox)?,
+            context,
+            inbox,
+            peers: Slots::new(),
+            ops: Slots::new(),
+            timers: Timers::new(),
+            copies: VecDeque::new(),
+            incoming: Slots::new(),
+            starved: Vec::new(),
+            imports: std::collections::HashMap::new(),
+            rkeys: super::rma::Rkeys::new(),
+            number,
+            out: VecDeque::new(),
+            notices: Vec::new(),
+            sampled: 0,
+        })
+    }
+
+    pub fn bind(&mut self, worker: &Arc<Worker>) {
+        self.worker = Arc::downgrade(worker);
+    }
+
+    /// One round: orders, notices, UCX, timers. Returns whether anything happened.
+    pub fn progress(&mut self, worker: &Worker) -> bool {
+        crate::fault::point("worker.progress");
+        let mut busy = self.take_orders(worker);
+        busy |= self.take_notices();
+        busy |= self.progress_fabrics();
+        busy |= self.step_copies();
+        if !self.starved.is_empty() {
+            self.feed_starved();
+        }
+        if let Some(now) = self.timers.due() {
+            self.expire(now);
+            busy = true;
+        }
+        busy
+    }
+
+    /// Takes what other threads submitted.
+    pub fn take_orders(&mut self, worker: &Worker) -> bool {
+        for taken in 0..ROUND {
+            match worker.orders.pop() {
+                Some(order) => self.obey(order),
+                None => return taken > 0,
+            }
+        }
+        true
+    }
+
+    /// Does what an order says.
+    pub fn obey(&mut self, order: Order) {
+        match order {
+            Order::Work(work) => self.start(work),
+            Order::Connect(session) => self.connect(session),
+            Order::Close(session, user_data) => self.close_session(&session, user_data),
+            Order::Cancel(user_data) => self.cancel(user_data),
+            Order::Window(session) => self.grant_window(&session),
+        }
+    }
+
+    fn take_notices(&mut self) -> bool {
+        if self.inbox.is_empty() {
+            return false;
+        }
+        let mut notices = std::mem::take(&mut self.notices);
+        self.inbox.drain_into(&mut notices);
+        for notice in notices.drain(..) {
+            self.heed(notice);
+        }
+        self.notices = notices;
+        true
+    }
+
+    fn progress_fabrics(&mut self) -> bool {
+        let mut busy = false;
+        for fabric in 0..self.fabrics.len() {
+            busy |= self.fabrics.progress(fabric);
+            while let Some(message) = self.fabrics.next_message(fabric) {
+                busy = true;
+                self.receive(fabric, message);
+            }
+            while let Some(completed) = self.fabrics.next_completed(fabric) {
+                busy = true;
+                self.ucx_completed(completed);
+            }
+            while let Some((endpoint, status)) = self.fabrics.next_failure(fabric) {
+                busy = true;
+                self.endpoint_failed(fabric, endpoint, status);
+            }
+        }
+        busy
+    }
+
+    /// Registers an operation in flight.
+    pub(super) fn track(&mut self, mut pending: Pending, timeout_us: u32) -> u64 {
+        self.sampled = self.sampled.wrapping_add(1);
+        if self.sampled.is_multiple_of(crate::telemetry::SAMPLE) {
+            pending.started = Some(Instant::now());
+        }
+        let id = self.ops.insert(pending);
+        if timeout_us > 0 {
+            self.timers.compact(self.ops.len(), |id| self.ops.get(id).is_some());
+            self.timers.add(id, Duration::from_micros(timeout_us.into()));
+        }
+        id
+    }
+
+    /// Gives an operation its outcome, unless it has one; it completes when UCX holds nothing of it.
+    pub(super) fn settle(&mut self, id: u64, outcome: Outcome) {
+        if let Some(pending) = self.ops.get_mut(id) {
+            pending.outcome.get_or_insert(outcome);
+            self.try_finish(id);
+        }
+    }
+
+    /// Completes an operation that has ended.
+    pub(super) fn try_finish(&mut self, id: u64) {
+        if !self.ops.get(id).is_some_and(Pending::finished) {
+            return;
+        }
+        let Some(pending) = self.ops.remove(id) else { return };
+        let Some(outcome) = pending.outcome else { return };
+        self.count(&pending, &outcome);
+        if let Some(epoch) = pending.epoch {
+            self.put_ended(&pending.session, epoch);
+        }
+        match pending.parent {
+            Some(parent) => self.piece_ended(parent, outcome),
+            None => self.complete(pending.user_data, pending.op, outcome),
+        }
+    }
+
+    fn piece_ended(&mut self, parent: u64, outcome: Outcome) {
+        let Some(whole) = self.ops.get_mut(parent) else { return };
+        whole.pieces -= 1;
+        whole.done += outcome.length;
+        if outcome.status != Status::Ok {
+            whole.outcome.get_or_insert(outcome);
+        }
+        if whole.pieces == 0 {
+            let done = whole.done;
+            let end = whole.outcome.get_or_insert(Outcome::moved(done));
+            end.length = done;
+            self.try_finish(parent);
+        }
+    }
+
+    fn count(&self, pending: &Pending, outcome: &Outcome) {
+        if pending.pieces > 0 {
+            return;
+        }
+        let latency = pending.started.map(|started| started.elapsed());
+        let ended = (pending.op, pending.way, outcome.length, outcome.status);
+        pending.session.counters().ended(ended.0, ended.1, ended.2, ended.3, latency);
+        if let Some(worker) = self.worker.upgrade() {
+            worker.counters().ended(ended.0, ended.1, ended.2, ended.3, latency);
+        }
+    }
+
+    /// The one completion of a request.
+    pub(super) fn complete(&mut self, user_data: u64, op: Op, outcome: Outcome) {
+        let mut completion = Completion::new(user_data, op, outcome.status);
+        completion.length = outcome.length;
+        completion.value = outcome.value;
+        completion.detail = outcome.detail;
+        self.out.push_back(completion);
+    }
+
+    /// An event: something that no request asked for.
+    pub(super) fn announce(&mut self, completion: Completion) {
+        self.out.push_back(completion);
+    }
+
+    pub fn has_completions(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    pub fn take_completions(&mut self, out: &mut [Completion]) -> usize {
+        take(&mut self.out, out)
+    }
+
+    pub fn drain_completions(&mut self) -> Vec<Completion> {
+        self.out.drain(..).collect()
+    }
+
+    /// Completions that were announced and never taken, of sessions that have ended since: dropped in pairs, so that
+    /// a listener whose owner never polls does not grow.
+    pub(super) fn forget_unseen(&mut self, session: &Arc<Session>) -> bool {
+        let id = session.id();
+        let is_accept = |c: &Completion| c.op == Op::SessionAccepted as u32 && c.value == id;
+        let Some(at) = self.out.iter().position(is_accept) else { return false };
+        self.out.remove(at);
+        true
+    }
+
+    /// Ends an operation early; what UCX still holds of it is waited for.
+    pub(super) fn abort(&mut self, id: u64, status: Status) {
+        let pieces = self.ops.ids(|piece| piece.parent == Some(id));
+        for piece in pieces {
+            self.settle(piece, Outcome::of(status));
+        }
+        self.settle(id, Outcome::of(status));
+    }
+
+    fn cancel(&mut self, user_data: u64) {
+        for id in self.ops.ids(|op| op.user_data == user_data && op.parent.is_none()) {
+            self.abort(id, Status::Canceled);
+        }
+        self.cancel_connects(user_data);
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some(id) = self.timers.pop(now) {
+            if self.ops.get(id).is_some() {
+                self.abort(id, Status::TimedOut);
+            }
+        }
+        self.expire_sessions(now);
+    }
+
+    /// Gets UCX and the inbox ready to wake a sleeper. `false`: there is work, do it first.
+    pub fn arm(&mut self, worker: &Worker) -> Result<bool> {
+        self.inbox.waker().prepare_sleep();
+        if !self.inbox.is_empty() || !worker.orders.is_empty() || !self.copies.is_empty() {
+            self.inbox.waker().finish_sleep();
+            return Ok(false);
+        }
+        self.fabrics.arm()
+    }
+
+    /// Sleeps until something may have happened, at most `limit`.
+    pub fn sleep(&mut self, worker: &Worker, limit: Option<Duration>) -> Result<()> {
+        if !self.arm(worker)? {
+            return Ok(());
+        }
+        let timer = self.timers.next().map(|at| at.saturating_duration_since(Instant::now()));
+        let nap = [Some(NAP), limit, timer].into_iter().flatten().min();
+        let slept = self.fabrics.wait(nap);
+        self.inbox.waker().finish_sleep();
+        slept
+    }
+
+    /// What somebody else's epoll may wait on.
+    pub fn event_fd(&self) -> Result<OwnedFd> {
+        self.fabrics.duplicate()
+    }
+
+    /// Everything that is still in flight ends with `status`, whatever UCX says; used when nothing else can run.
+    pub fn fail_everything(&mut self, worker: &Worker, status: Status) {
+        while let Some(order) = worker.orders.pop() {
+            match order {
+                Order::Work(work) => self.complete(work.user_data, work.op, Outcome::of(status)),
+                Order::Connect(session) => self.complete(session.user_data(), Op::SessionConnect, Outcome::of(status)),
+                Order::Close(_, user_data) => self.complete(user_data, Op::SessionClosed, Outcome::of(status)),
+                Order::Cancel(_) | Order::Window(_) => {}
+            }
+        }
+        for id in self.ops.ids(|_| true) {
+            if let Some(pending) = self.ops.remove(id)
+                && pending.parent.is_none()
+            {
+                self.complete(pending.user_data, pending.op, Outcome::of(status));
+            }
+        }
+        let waiting = self.peers.ids(|_| true).into_iter().filter_map(|id| self.peers.get_mut(id).map(|p| std::mem::take(&mut p.waiting)));
+        for session in waiting.flatten().collect::<Vec<_>>() {
+            self.complete(session.user_data(), Op::SessionConnect, Outcome::of(status));
+        }
+    }
+
+    /// The end of the worker: sessions told, endpoints closed, everything drained within a bound.
+    pub fn shut(&mut self, worker: &Worker) {
+        self.close_peers();
+        let until = Instant::now() + Duration::from_secs(1);
+        while self.ops.len() > 0 && Instant::now() < until {
+            self.take_orders(worker);
+            self.progress_fabrics();
+        }
+        self.fabrics.shut();
+        self.out.clear();
+    }
+
+}

@@ -1,0 +1,308 @@
+//! The initiator: starts what a request asks for, the way its region and session allow.
+
+use std::sync::Arc;
+
+use zerocopy::IntoBytes;
+
+use super::core::Core;
+use super::fabric::Token;
+use super::mapped;
+use super::pending::{Outcome, Pending};
+use super::work::{Local, Work};
+use crate::engine::control::KeyAsk;
+use crate::engine::export::{Key, rights};
+use crate::engine::frame::{Access, Compact, Frame, Kind, Operands};
+use crate::engine::info::SessionState;
+use crate::engine::options::way;
+use crate::engine::region::{Region, Way};
+use crate::engine::request::{Op, Segment};
+use crate::engine::session::Session;
+use crate::status::Status;
+use super::fabric::Started;
+
+impl Core {
+    /// Starts a checked request.
+    pub(super) fn start(&mut self, work: Work) {
+        let user_data = work.user_data;
+        let op = work.op;
+        let Some(session) = work.session.clone() else {
+            return self.complete(user_data, op, Outcome::of(Status::Ok));
+        };
+        let refused = match session.state() {
+            SessionState::Open => None,
+            SessionState::Connecting => Some(Status::WrongState),
+            SessionState::Closing | SessionState::Closed => Some(Status::Canceled),
+            SessionState::Lost => Some(Status::ConnectionLost),
+        };
+        if let Some(status) = refused.or_else(|| foreign_region(&work, &session)) {
+            return self.complete(user_data, op, Outcome::of(status));
+        }
+        session.touch(self.context.ticks());
+        if work.segments.is_some() { self.start_pieces(work, session) } else { self.start_one(work, session) }
+    }
+
+    fn start_one(&mut self, work: Work, session: Arc<Session>) {
+        let timeout_us = work.timeout_us;
+        let pending = Pending {
+            user_data: work.user_data,
+            op: work.op,
+            session,
+            region: work.region,
+            region_offset: work.region_offset,
+            local: work.local,
+            length: work.length,
+            way: way::MESSAGE,
+            held: 0,
+            outcome: None,
+            done: 0,
+            parent: None,
+            pieces: 0,
+            epoch: None,
+            started: None,
+            key: work.key,
+            operand: work.operand,
+            compare: work.compare,
+        };
+        let id = self.track(pending, timeout_us);
+        self.issue(id);
+    }
+
+    /// A vectored request: one operation for each segment, one completion for all.
+    fn start_pieces(&mut self, mut work: Work, session: Arc<Session>) {
+        let Some(segments) = work.segments.take() else { return };
+        let Local::Span(whole) = std::mem::replace(&mut work.local, Local::None) else { return };
+        let (op, region, user_data) = (work.op, work.region.clone(), work.user_data);
+        let timeout_us = work.timeout_us;
+        work.timeout_us = 0;
+        let blank = |local, segment: &Segment, parent| Pending {
+            user_data,
+            op,
+            session: session.clone(),
+            region: region.clone(),
+            region_offset: segment.region_offset,
+            local,
+            length: segment.length,
+            way: way::MESSAGE,
+            held: 0,
+            outcome: None,
+            done: 0,
+            parent,
+            pieces: 0,
+            epoch: None,
+            started: None,
+            key: None,
+            operand: 0,
+            compare: 0,
+        };
+        let mut parent = blank(Local::None, &Segment::default(), None);
+        parent.pieces = segments.len() as u32;
+        let parent = self.track(parent, timeout_us);
+        for segment in &segments {
+            let local = whole.slice(segment.buffer_offset, segment.length);
+            let local = local.map_or(Local::None, Local::Span);
+            let id = self.track(blank(local, segment, Some(parent)), 0);
+            self.issue(id);
+        }
+    }
+
+    /// Sends a tracked operation on its way.
+    pub(super) fn issue(&mut self, id: u64) {
+        let Some(pending) = self.ops.get_mut(id) else { return };
+        match pending.op {
+            Op::Send => return self.issue_message(id),
+            Op::Flush => return self.issue_flush(id),
+            Op::RegionImport => return self.import(id),
+            _ => {}
+        }
+        let Some(region) = pending.region.clone() else {
+            return self.settle(id, Outcome::of(Status::Internal));
+        };
+        let right = match pending.op {
+            Op::Get => rights::READ,
+            Op::Put => rights::WRITE,
+            _ => rights::ATOMIC,
+        };
+        let length = if right == rights::ATOMIC { 8 } else { pending.length };
+        if let Err(status) = region.check(pending.region_offset, length, right) {
+            return self.settle(id, Outcome::of(status));
+        }
+        match region.way() {
+            Way::Mapped(_) => {
+                pending.way = way::MAPPED;
+                self.issue_mapped(id, &region)
+            }
+            Way::Rma { .. } => {
+                pending.way = way::RMA;
+                self.issue_rma(id, &region)
+            }
+            Way::Message => self.issue_access(id, &region),
+        }
+    }
+
+    fn issue_mapped(&mut self, id: u64, region: &Arc<Region>) {
+        let Some(pending) = self.ops.get_mut(id) else { return };
+        if matches!(pending.op, Op::Get | Op::Put) && pending.length > mapped::STEP {
+            return self.copies.push_back(id);
+        }
+        let outcome = mapped::run(pending, region);
+        self.settle(id, outcome);
+    }
+
+    /// Get, put or atomic by messages: the peer's engine checks and moves.
+    fn issue_access(&mut self, id: u64, region: &Arc<Region>) {
+        let Some(pending) = self.ops.get_mut(id) else { return };
+        let atomic = matches!(pending.op, Op::FetchAdd | Op::CompareSwap);
+        let key = region.key();
+        let access = Access {
+            export: key.export().into(),
+            secret: *key.secret(),
+            offset: pending.region_offset.into(),
+            length: (if atomic { 8 } else { pending.length }).into(),
+        };
+        let (peer, channel) = pending.session.place();
+        let kind = match pending.op {
+            Op::Get => Kind::Get,
+            Op::Put => Kind::Put,
+            _ => Kind::Atomic,
+        };
+        let mut frame = Frame::new(kind, 0, channel, id);
+        frame.method = u32::from(pending.op == Op::CompareSwap).into();
+        if !atomic {
+            let payload = if kind == Kind::Put { std::mem::replace(&mut pending.local, Local::None) } else { Local::None };
+            if kind == Kind::Put {
+                self.note_put(id);
+            }
+            return self.send_op(id, peer, frame, access.as_bytes(), payload);
+        }
+        let operands = Operands { operand: pending.operand.into(), compare: pending.compare.into() };
+        let mut header = [0; size_of::<Access>() + size_of::<Operands>()];
+        header[..size_of::<Access>()].copy_from_slice(access.as_bytes());
+        header[size_of::<Access>()..].copy_from_slice(operands.as_bytes());
+        self.send_op(id, peer, frame, &header, Local::None)
+    }
+
+    /// Sends an operation's frame; what UCX holds is counted, a failure is its outcome.
+    pub(super) fn send_op(&mut self, id: u64, peer: u32, frame: Frame, header: &[u8], payload: Local) {
+        let started = match self.peers.id_at(peer) {
+            Some(peer) => self.send(peer, frame, header, payload, Token::Op(id)),
+            None => Err(Status::ConnectionLost),
+        };
+        let Some(pending) = self.ops.get_mut(id) else { return };
+        match started {
+            Ok(Started::Done) => {
+                if pending.op == Op::Send {
+                    let length = pending.length;
+                    self.settle(id, Outcome::moved(length));
+                }
+            }
+            Ok(Started::Pending) => pending.held += 1,
+            Err(status) => self.settle(id, Outcome::of(status)),
+        }
+    }
+
+    /// Sends a frame to a peer. Short payloads ride in the frame, so that UCX takes its shortest path.
+    pub(super) fn send(
+        &mut self,
+        peer: u64,
+        mut frame: Frame,
+        header: &[u8],
+        payload: Local,
+        token: Token,
+    ) -> Result<Started, Status> {
+        let Some(to) = self.peers.get_mut(peer) else { return Err(Status::ConnectionLost) };
+        let endpoint = to.open_endpoint().ok_or(Status::ConnectionLost)?;
+        frame.route = to.route.into();
+        let fabric = to.fabric;
+        let room = Compact::room(header.len());
+        let mut inline = [0; crate::limits::COMPACT_FRAME];
+        let (inline, span): (&[u8], _) = match &payload {
+            Local::None => (&[], None),
+            Local::Inline(short) => (short.as_slice(), None),
+            Local::Copied(bytes) if bytes.len() <= room => (bytes, None),
+            Local::Copied(bytes) => (&[], Some(self.context.span_of(bytes)?)),
+            Local::Span(span) if span.len() <= room => {
+                span.copy_to_slice(0, &mut inline[..span.len()])?;
+                (&inline[..span.len()], None)
+            }
+            Local::Span(span) => (&[], Some(span.clone())),
+        };
+        let separate = span.as_ref().map_or(0, |span| span.len() as u64);
+        let compact = Compact::new(frame, header, inline, separate)?;
+        self.fabrics.send(fabric, endpoint, compact.as_bytes(), span, token)
+    }
+
+    /// Sends a frame that nobody waits for; a failure shows at the endpoint.
+    pub(super) fn send_frame(&mut self, peer: u64, frame: Frame, header: &[u8]) {
+        let _ = self.send(peer, frame, header, Local::None, Token::Frame);
+    }
+
+    fn note_put(&mut self, id: u64) {
+        let Some(pending) = self.ops.get_mut(id) else { return };
+        let (peer, channel) = pending.session.place();
+        let Some(peer) = self.peers.id_at(peer).and_then(|id| self.peers.get_mut(id)) else { return };
+        if let Some(channel) = peer.channels.get(channel) {
+            pending.epoch = Some(channel.flushes.put());
+        }
+    }
+
+    /// A put has ended: flushes that waited for it end too.
+    pub(super) fn put_ended(&mut self, session: &Arc<Session>, epoch: u64) {
+        let (peer, channel) = session.place();
+        let Some(peer) = self.peers.id_at(peer).and_then(|id| self.peers.get_mut(id)) else { return };
+        let Some(channel) = peer.channels.get(channel) else { return };
+        for flush in channel.flushes.ended(epoch) {
+            self.settle(flush, Outcome::of(Status::Ok));
+        }
+    }
+
+    /// A flush ends when the puts before it have: replies say so, and UCX for what it moves by itself.
+    fn issue_flush(&mut self, id: u64) {
+        let Some(pending) = self.ops.get_mut(id) else { return };
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        let (index, number) = pending.session.place();
+        let Some(peer) = self.peers.id_at(index).and_then(|id| self.peers.get_mut(id)) else {
+            return self.settle(id, Outcome::of(Status::ConnectionLost));
+        };
+        let (fabric, endpoint) = (peer.fabric, peer.open_endpoint());
+        let quiet = peer.channels.get(number).is_some_and(|channel| channel.flushes.flush(id));
+        if let (true, Some(endpoint)) = (self.fabrics.key(fabric).rma, endpoint) {
+            self.flush_rma(id, fabric, endpoint);
+        }
+        if quiet {
+            self.settle(id, Outcome::of(Status::Ok));
+        }
+    }
+
+    /// Asks the peer for what a key grants.
+    fn import(&mut self, id: u64) {
+        let Some(pending) = self.ops.get(id) else { return };
+        let decoded = pending.key.as_ref().ok_or(Status::InvalidArgument).and_then(|key| Key::decode(&key[..]));
+        let (key, link) = match (decoded, pending.session.link()) {
+            (Ok(key), Some(link)) => (key, link.clone()),
+            (Err(status), _) => return self.settle(id, Outcome::of(status)),
+            (_, None) => return self.settle(id, Outcome::of(Status::WrongState)),
+        };
+        if !key.belongs_to(&link.peer().uuid) {
+            return self.settle(id, Outcome::of(Status::PermissionDenied));
+        }
+        let known = self.imports.get(&(link.id(), key.export())).and_then(std::sync::Weak::upgrade);
+        if let Some(region) = known
+            && region.key() == &key
+            && !region.is_revoked()
+        {
+            return self.hand_out(id, region);
+        }
+        let ask = KeyAsk {
+            export: key.export(),
+            secret: *key.secret(),
+            ways: self.context.ways(&link),
+        };
+        self.context.control().import(&link, &self.inbox, id, ask);
+    }
+}
+
+fn foreign_region(work: &Work, session: &Session) -> Option<Status> {
+    let region = work.region.as_ref()?;
+    let same = session.link().is_some_and(|link| link.id() == region.link());
+    (!same).then_some(Status::InvalidArgument)
+}

@@ -1,0 +1,274 @@
+//! Messages: sent within the peer's window, delivered in their order, in the completion when short, else in a buffer
+//! of the engine's that then belongs to the receiver.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::channel::Arriving;
+use super::core::Core;
+use super::fabric::{Started, Token};
+use super::pending::Outcome;
+use super::work::Local;
+use crate::engine::buffer::Buffer;
+use crate::engine::frame::{Frame, Kind};
+use crate::engine::request::{COMPLETION_EVENT, COMPLETION_INLINE, Completion, INLINE_MESSAGE, Op};
+use crate::engine::session::Session;
+use crate::limits;
+use crate::status::Status;
+use crate::ucx::Data;
+
+/// A payload that has arrived and has no memory of ours yet.
+pub(super) enum Held {
+    /// Came in the frame.
+    Inline(Box<[u8]>),
+    /// Came beside it, or waits at the sender.
+    Beside(usize, Data),
+}
+
+impl Held {
+    fn len(&self) -> u64 {
+        match self {
+            Held::Inline(bytes) => bytes.len() as u64,
+            Held::Beside(_, data) => data.len() as u64,
+        }
+    }
+}
+
+/// Bytes that UCX is moving to us.
+pub(super) enum Incoming {
+    /// A message, into a buffer of its own.
+    Message { buffer: Arc<Buffer>, peer: u64, channel: u32 },
+    /// A put, into an exported buffer; its frame is answered when the bytes are there.
+    Put { peer: u64, frame: Frame },
+}
+
+impl Core {
+    /// Sends a message, or parks it until the peer has taken earlier ones.
+    pub(super) fn issue_message(&mut self, id: u64) {
+        let Some(pending) = self.ops.get_mut(id) else { return };
+        let (index, number) = pending.session.place();
+        let peer = self.peers.id_at(index).and_then(|id| self.peers.get_mut(id));
+        let Some(channel) = peer.and_then(|peer| peer.channels.get(number)) else {
+            return self.settle(id, Outcome::of(Status::ConnectionLost));
+        };
+        if channel.window == 0 {
+            return channel.blocked.push_back(id);
+        }
+        channel.window -= 1;
+        let mut frame = Frame::new(Kind::Message, 0, number, id);
+        frame.credits = pending.session.take_consumed().into();
+        let payload = std::mem::replace(&mut pending.local, Local::None);
+        self.send_op(id, index, frame, &[], payload);
+    }
+
+    /// The peer has taken messages: parked ones may go.
+    pub(super) fn window_opened(&mut self, peer: u64, number: u32, credits: u32) {
+        if let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number)) {
+            channel.window = channel.window.saturating_add(credits).min(limits::MESSAGE_WINDOW);
+        }
+        while let Some(id) = self.next_blocked(peer, number) {
+            self.issue_message(id);
+        }
+    }
+
+    fn next_blocked(&mut self, peer: u64, number: u32) -> Option<u64> {
+        let channel = self.peers.get_mut(peer)?.channels.get(number)?;
+        if channel.window == 0 { None } else { channel.blocked.pop_front() }
+    }
+
+    /// Tells the peer that messages were taken, without waiting for one to go its way.
+    pub(super) fn grant_window(&mut self, session: &Arc<Session>) {
+        let (index, number) = session.place();
+        let credits = session.take_consumed();
+        if let (true, Some(peer)) = (credits > 0, self.peers.id_at(index)) {
+            let mut frame = Frame::new(Kind::Window, 0, number, 0);
+            frame.credits = credits.into();
+            self.send_frame(peer, frame, &[]);
+        }
+    }
+
+    /// A message has arrived.
+    pub(super) fn message_came(&mut self, fabric: usize, peer: u64, number: u32, inline: &[u8], data: Data) {
+        let length = (inline.len() + data.len()) as u64;
+        if length > self.context.options().max_message {
+            drop(data);
+            return self.break_peer(peer, Status::Protocol);
+        }
+        let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number)) else {
+            return drop(data);
+        };
+        let session = channel.session.clone();
+        if channel.arriving.len() >= limits::MESSAGE_WINDOW as usize {
+            drop(data);
+            return self.break_peer(peer, Status::Protocol);
+        }
+        session.touch(self.context.ticks());
+        if length as usize <= INLINE_MESSAGE {
+            let mut bytes = [0; INLINE_MESSAGE];
+            bytes[..inline.len()].copy_from_slice(inline);
+            if let Some(eager) = data.eager() {
+                bytes[..eager.len()].copy_from_slice(eager);
+            }
+            if data.is_rendezvous() {
+                // Nobody sends so few bytes this way.
+                drop(data);
+                return self.break_peer(peer, Status::Protocol);
+            }
+            drop(data);
+            let mut event = event(&session, length);
+            event.flags |= COMPLETION_INLINE;
+            event.value = session.id();
+            event.data = bytes;
+            return self.arrived(peer, number, Arriving::Ready(event));
+        }
+        let held = if inline.is_empty() { Held::Beside(fabric, data) } else { Held::Inline(inline.into()) };
+        match self.land(peer, number, &session, held) {
+            Ok(arriving) => self.arrived(peer, number, arriving),
+            Err(held) => self.arrived(peer, number, Arriving::Held(held)),
+        }
+    }
+
+    /// Gives a payload memory; gives it back when there is none now.
+    fn land(&mut self, peer: u64, channel: u32, session: &Arc<Session>, held: Held) -> Result<Arriving, Held> {
+        let length = held.len();
+        let Ok(buffer) = self.context.alloc(length, 0) else { return Err(held) };
+        let span = buffer.span();
+        match held {
+            Held::Inline(bytes) => {
+                let _ = span.copy_from_slice(0, &bytes);
+            }
+            Held::Beside(fabric, data) => {
+                if let Some(eager) = data.eager() {
+                    let _ = span.copy_from_slice(0, eager);
+                    drop(data);
+                } else {
+                    let id = self.incoming.insert(Incoming::Message { buffer, peer, channel });
+                    match self.fabrics.receive(fabric, data, span, Token::Incoming(id)) {
+                        Ok(Started::Pending) => return Ok(Arriving::Moving(id)),
+                        Ok(Started::Done) => {}
+                        Err(_) => self.break_peer(peer, Status::ConnectionLost),
+                    }
+                    let Some(Incoming::Message { buffer, .. }) = self.incoming.remove(id) else {
+                        return Ok(Arriving::Moving(id));
+                    };
+                    return Ok(Arriving::Ready(buffer_event(session, &buffer)));
+                }
+            }
+        }
+        Ok(Arriving::Ready(buffer_event(session, &buffer)))
+    }
+
+    /// UCX has moved the bytes, or failed to.
+    pub(super) fn incoming_done(&mut self, id: u64, moved: bool) {
+        match self.incoming.remove(id) {
+            Some(Incoming::Message { buffer, peer, channel }) => self.message_moved(id, &buffer, peer, channel, moved),
+            Some(Incoming::Put { peer, frame }) => {
+                let status = if moved { Status::Ok } else { Status::ConnectionLost };
+                self.reply(peer, &frame, Kind::PutReply, status);
+            }
+            None => {}
+        }
+    }
+
+    fn message_moved(&mut self, id: u64, buffer: &Arc<Buffer>, peer: u64, number: u32, moved: bool) {
+        let channel = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number));
+        let (Some(channel), true) = (channel, moved) else {
+            return self.context.release_buffer(buffer);
+        };
+        let event = buffer_event(&channel.session, buffer);
+        for arriving in &mut channel.arriving {
+            if matches!(arriving, Arriving::Moving(moving) if *moving == id) {
+                *arriving = Arriving::Ready(event);
+                break;
+            }
+        }
+        self.deliver_arrived(peer, number);
+    }
+
+    fn arrived(&mut self, peer: u64, number: u32, arriving: Arriving) {
+        let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number)) else { return };
+        match arriving {
+            Arriving::Ready(event) if channel.arriving.is_empty() => self.announce_message(event),
+            other => {
+                if matches!(other, Arriving::Held(_)) {
+                    self.starved.push((peer, number));
+                }
+                channel.arriving.push_back(other);
+                self.deliver_arrived(peer, number);
+            }
+        }
+    }
+
+    fn deliver_arrived(&mut self, peer: u64, number: u32) {
+        while let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number))
+            && matches!(channel.arriving.front(), Some(Arriving::Ready(_)))
+            && let Some(Arriving::Ready(event)) = channel.arriving.pop_front()
+        {
+            self.announce_message(event);
+        }
+    }
+
+    fn announce_message(&mut self, event: Completion) {
+        if let Some(worker) = self.worker.upgrade() {
+            worker.counters().received(event.length);
+        }
+        self.announce(event);
+    }
+
+    /// Tries again to find memory for messages that had none.
+    pub(super) fn feed_starved(&mut self) {
+        for (peer, number) in std::mem::take(&mut self.starved) {
+            let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number)) else { continue };
+            let session = channel.session.clone();
+            let waiting = std::mem::take(&mut channel.arriving);
+            let mut fed = VecDeque::with_capacity(waiting.len());
+            let mut hungry = false;
+            for arriving in waiting {
+                fed.push_back(match arriving {
+                    Arriving::Held(held) if !hungry => match self.land(peer, number, &session, held) {
+                        Ok(landed) => landed,
+                        Err(held) => {
+                            hungry = true;
+                            Arriving::Held(held)
+                        }
+                    },
+                    other => other,
+                });
+            }
+            if let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number)) {
+                channel.arriving = fed;
+            } else {
+                self.drop_arriving(fed);
+            }
+            if hungry {
+                self.starved.push((peer, number));
+            }
+            self.deliver_arrived(peer, number);
+        }
+    }
+
+    /// Lets go of messages that nobody will take.
+    pub(super) fn drop_arriving(&mut self, arriving: VecDeque<Arriving>) {
+        for one in arriving {
+            match one {
+                Arriving::Held(Held::Beside(_, data)) => drop(data),
+                Arriving::Ready(event) if event.flags & COMPLETION_INLINE == 0 => self.context.release_handle(event.value),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn event(session: &Session, length: u64) -> Completion {
+    let mut event = Completion::new(session.user_data(), Op::Message, Status::Ok);
+    event.flags = COMPLETION_EVENT;
+    event.length = length;
+    event
+}
+
+fn buffer_event(session: &Session, buffer: &Buffer) -> Completion {
+    let mut event = event(session, buffer.len());
+    event.value = buffer.id();
+    event.data[..8].copy_from_slice(&session.id().to_le_bytes());
+    event
+}

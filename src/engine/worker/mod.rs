@@ -1,0 +1,428 @@
+//! A worker: progress and a completion queue. Submissions come from any thread; one thread at a time makes progress,
+//! the engine's own (threaded) or whoever polls (polled), through the same [`Core`].
+
+mod answer;
+mod channel;
+mod connect;
+mod core;
+mod fabric;
+mod issue;
+mod mapped;
+mod message;
+mod pending;
+mod rma;
+mod serve;
+mod thread;
+mod timer;
+mod work;
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crossbeam_queue::ArrayQueue;
+use parking_lot::Mutex;
+
+use self::core::Core;
+use self::work::Work;
+use super::context::Context;
+use super::control::Notice;
+use super::handle;
+use super::inbox::{Bell, Inbox};
+use super::info::SessionState;
+use super::options::{Mode, WorkerOptions};
+use super::request::{COMPLETION_EVENT, COMPLETION_INLINE, Completion, Op, Request};
+use super::session::Session;
+use crate::limits;
+use crate::status::{Error, Result, Status};
+use crate::telemetry::{Counters, Stats};
+
+const OPEN: u8 = 0;
+const CLOSED: u8 = 1;
+const POISONED: u8 = 2;
+
+/// What crosses from any thread to the one that makes progress.
+pub(super) enum Order {
+    /// A checked request.
+    Work(Work),
+    /// Open this session.
+    Connect(Arc<Session>),
+    /// Close this session; the completion carries the number.
+    Close(Arc<Session>, u64),
+    /// Cancel every request with this user data.
+    Cancel(u64),
+    /// Tell the peer of this session that messages were taken.
+    Window(Arc<Session>),
+}
+
+/// Progress and a completion queue.
+pub struct Worker {
+    id: std::sync::OnceLock<u64>,
+    me: Weak<Worker>,
+    context: Arc<Context>,
+    mode: Mode,
+    spin: Duration,
+    core: Mutex<Core>,
+    orders: ArrayQueue<Order>,
+    inbox: Arc<Inbox<Notice>>,
+    delivered: Mutex<VecDeque<Completion>>,
+    outstanding: AtomicU32,
+    capacity: u32,
+    ready: Bell,
+    state: AtomicU8,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    counters: Counters,
+}
+
+impl Worker {
+    /// Opens a worker of `context`; a threaded one starts its thread.
+    pub fn open(context: &Arc<Context>, options: &WorkerOptions) -> Result<Arc<Worker>> {
+        check(options)?;
+        let inbox = Arc::new(Inbox::new()?);
+        let ready = Bell::new()?;
+        let number = context.number_worker()?;
+        let core = Core::new(context.clone(), inbox.clone(), number)?;
+        let worker = Arc::new_cyclic(|me| Worker {
+            id: std::sync::OnceLock::new(),
+            me: me.clone(),
+            context: context.clone(),
+            mode: options.mode,
+            spin: options.spin,
+            core: Mutex::new(core),
+            orders: ArrayQueue::new(options.submission_capacity as usize),
+            inbox,
+            delivered: Mutex::new(VecDeque::new()),
+            outstanding: AtomicU32::new(0),
+            capacity: options.completion_capacity,
+            ready,
+            state: AtomicU8::new(OPEN),
+            thread: Mutex::new(None),
+            counters: Counters::default(),
+        });
+        worker.core.lock().bind(&worker);
+        let id = handle::WORKERS.insert(worker.clone());
+        let id = id.ok_or_else(|| Error::new(Status::LimitReached, "no handle is left for another worker"))?;
+        let _ = worker.id.set(id);
+        if options.mode == Mode::Threaded
+            && let Err(error) = thread::start(&worker)
+        {
+            handle::WORKERS.remove(id);
+            return Err(error);
+        }
+        context.adopt(&worker);
+        Ok(worker)
+    }
+
+    /// Its handle.
+    pub fn id(&self) -> u64 {
+        self.id.get().copied().unwrap_or(0)
+    }
+
+    /// The context it was opened in.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Who makes progress.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> Stats {
+        self.counters.snapshot()
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(super) fn inbox(&self) -> &Arc<Inbox<Notice>> {
+        &self.inbox
+    }
+
+    /// Submits requests in order. Returns how many were accepted and, when not all, why the next one was not: each
+    /// accepted one ends in exactly one completion, a refused one in none.
+    pub fn submit(&self, requests: &[Request<'_>]) -> (u32, Status) {
+        if requests.len() > limits::BATCH {
+            return (0, Status::InvalidArgument);
+        }
+        let mut core = if self.mode == Mode::Polled { self.core.try_lock() } else { None };
+        if let Some(core) = &mut core {
+            core.take_orders(self);
+        }
+        let mut batch = mapped::Batch::new(self);
+        let mut finished = Vec::new();
+        let mut refused = Status::Ok;
+        let mut accepted = 0;
+        for request in requests {
+            if let Err(status) = self.state_status().and_then(|()| self.reserve()) {
+                refused = status;
+                break;
+            }
+            match (batch.run(request), &mut core) {
+                (Some(completion), Some(core)) => core.announce(completion),
+                (Some(completion), None) => finished.push(completion),
+                (None, core) => {
+                    if let Err(status) = self.submit_slow(request, core.as_deref_mut()) {
+                        self.unreserve();
+                        refused = status;
+                        break;
+                    }
+                }
+            }
+            accepted += 1;
+        }
+        self.deliver(finished);
+        (accepted, refused)
+    }
+
+    fn submit_slow(&self, request: &Request<'_>, core: Option<&mut Core>) -> std::result::Result<(), Status> {
+        let work = Work::prepare(self, request)?;
+        match core {
+            Some(core) => {
+                core.obey(Order::Work(work));
+                Ok(())
+            }
+            None => self.push(Order::Work(work)),
+        }
+    }
+
+    /// Hands an order that ends in a completion to the worker.
+    pub(super) fn order(&self, order: Order) -> Status {
+        let result = self.state_status().and_then(|()| self.reserve());
+        let result = result.and_then(|()| self.hand_over(order).inspect_err(|_| self.unreserve()));
+        result.err().unwrap_or(Status::Ok)
+    }
+
+    /// Hands an order to the worker: at once if nobody makes progress now, else through the queue.
+    fn hand_over(&self, order: Order) -> std::result::Result<(), Status> {
+        if self.mode == Mode::Polled
+            && let Some(mut core) = self.core.try_lock()
+        {
+            core.take_orders(self);
+            core.obey(order);
+            return Ok(());
+        }
+        self.push(order)
+    }
+
+    fn push(&self, order: Order) -> std::result::Result<(), Status> {
+        self.orders.push(order).map_err(|_| Status::QueueFull)?;
+        self.inbox.waker().wake();
+        Ok(())
+    }
+
+    /// Completes every request with this user data that has not ended with `CANCELED`, or with its own outcome if
+    /// it is too far gone. Unknown numbers do nothing.
+    pub fn cancel(&self, user_data: u64) -> Status {
+        let done = self.state_status().and_then(|()| self.hand_over(Order::Cancel(user_data)));
+        done.err().unwrap_or(Status::Ok)
+    }
+
+    /// Makes progress (polled) or waits for the worker's thread (threaded), and takes completions. `timeout` zero
+    /// returns at once, `None` waits for ever or until `wake`. Returns how many were written.
+    pub fn poll(&self, timeout: Option<Duration>, out: &mut [Completion]) -> Result<usize> {
+        if out.len() > limits::BATCH {
+            return Err(Error::new(Status::InvalidArgument, "poll for at most 65,536 completions at a time"));
+        }
+        let taken = match self.mode {
+            Mode::Polled => self.poll_core(timeout, out)?,
+            Mode::Threaded => self.poll_delivered(timeout, out)?,
+        };
+        self.account(&out[..taken]);
+        Ok(taken)
+    }
+
+    fn poll_core(&self, timeout: Option<Duration>, out: &mut [Completion]) -> Result<usize> {
+        let mut core = self.core.lock();
+        self.state_status()?;
+        let mut waiting: Option<(Instant, Option<Instant>)> = None;
+        loop {
+            self.guarded(|| core.progress(self))?;
+            let taken = core.take_completions(out);
+            if taken > 0 || timeout == Some(Duration::ZERO) || out.is_empty() {
+                return Ok(taken);
+            }
+            let now = Instant::now();
+            let (began, until) = *waiting.get_or_insert((now, timeout.and_then(|t| now.checked_add(t))));
+            if until.is_some_and(|until| now >= until) || self.ready.take_wake() {
+                return Ok(0);
+            }
+            if now - began > self.spin {
+                core.sleep(self, until.map(|until| until - now))?;
+            }
+        }
+    }
+
+    fn poll_delivered(&self, timeout: Option<Duration>, out: &mut [Completion]) -> Result<usize> {
+        let until = timeout.and_then(|t| Instant::now().checked_add(t));
+        loop {
+            let taken = take(&mut self.delivered.lock(), out);
+            if taken > 0 || timeout == Some(Duration::ZERO) || out.is_empty() {
+                return Ok(taken);
+            }
+            self.state_status()?;
+            if self.ready.take_wake() {
+                return Ok(0);
+            }
+            if self.arm() != Status::Ok {
+                continue;
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(0);
+            }
+            self.ready.wait(left)?;
+        }
+    }
+
+    /// Room for one more completion.
+    fn reserve(&self) -> std::result::Result<(), Status> {
+        if self.outstanding.fetch_add(1, Ordering::Relaxed) >= self.capacity {
+            self.unreserve();
+            return Err(Status::QueueFull);
+        }
+        Ok(())
+    }
+
+    fn unreserve(&self) {
+        self.outstanding.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// What the user took no longer counts against the capacity; messages taken are told to their senders.
+    fn account(&self, taken: &[Completion]) {
+        let mut answers = 0;
+        for completion in taken {
+            if completion.op == Op::Message as u32 {
+                self.message_taken(completion);
+            }
+            answers += u32::from(completion.flags & COMPLETION_EVENT == 0);
+        }
+        if answers > 0 {
+            self.outstanding.fetch_sub(answers, Ordering::Relaxed);
+        }
+    }
+
+    fn message_taken(&self, completion: &Completion) {
+        let session = if completion.flags & COMPLETION_INLINE != 0 {
+            completion.value
+        } else {
+            u64::from_le_bytes(std::array::from_fn(|i| completion.data[i]))
+        };
+        let Some(session) = handle::SESSIONS.get(session) else { return };
+        if session.message_taken() == limits::MESSAGE_WINDOW / 2 {
+            // A full queue only delays the credits until the next message goes the other way.
+            let _ = self.hand_over(Order::Window(session.clone()));
+        }
+    }
+
+    /// Puts completions where `poll` of a threaded worker finds them.
+    fn deliver(&self, finished: Vec<Completion>) {
+        if finished.is_empty() {
+            return;
+        }
+        self.delivered.lock().extend(finished);
+        self.ready.ring();
+    }
+
+    /// A descriptor that becomes readable when completions may have come after `arm`; the caller owns it. Of a
+    /// threaded worker an eventfd, of a polled one an epoll descriptor (poll it, do not read it).
+    pub fn event_fd(&self) -> Result<OwnedFd> {
+        self.state_status()?;
+        match self.mode {
+            Mode::Threaded => self.ready.duplicate(),
+            Mode::Polled => self.core.lock().event_fd(),
+        }
+    }
+
+    /// Asks for a wake-up. `NOT_READY`: completions wait already, drain them first. `OK`: sleep on the descriptor.
+    pub fn arm(&self) -> Status {
+        if let Err(status) = self.state_status() {
+            return status;
+        }
+        match self.mode {
+            Mode::Threaded => {
+                self.ready.arm();
+                if self.delivered.lock().is_empty() { Status::Ok } else { Status::NotReady }
+            }
+            Mode::Polled => {
+                let mut core = self.core.lock();
+                if core.has_completions() {
+                    return Status::NotReady;
+                }
+                match self.guarded(|| core.arm(self)) {
+                    Ok(Ok(true)) => Status::Ok,
+                    Ok(Ok(false)) => Status::NotReady,
+                    Ok(Err(error)) | Err(error) => error.status,
+                }
+            }
+        }
+    }
+
+    /// Makes a `poll` that waits, or the next one that would, return; the event descriptor becomes readable.
+    pub fn wake(&self) {
+        self.ready.wake();
+        self.inbox.waker().wake();
+    }
+
+    /// Ends the worker: its sessions are closed, its requests cancelled, its completions dropped. Blocks until its
+    /// thread and UCX have let go of everything.
+    pub fn close(&self) -> Result<()> {
+        if self.state.swap(CLOSED, Ordering::AcqRel) == CLOSED {
+            return Err(Status::StaleHandle.into());
+        }
+        handle::WORKERS.remove(self.id());
+        self.wake();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+        let mut core = self.core.lock();
+        core.take_orders(self);
+        let shut = self.guarded(|| core.shut(self));
+        self.context.forget(self);
+        shut
+    }
+
+    /// Runs a piece of progress; a panic in it poisons the worker and ends its requests.
+    fn guarded<T>(&self, body: impl FnOnce() -> T) -> Result<T> {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).map_err(|_| {
+            self.poison();
+            Error::new(Status::Panic, "the worker met a defect and was stopped: close it")
+        })
+    }
+
+    fn poison(&self) {
+        let _ = self.state.compare_exchange(OPEN, POISONED, Ordering::AcqRel, Ordering::Acquire);
+        tracing::error!(worker = self.id(), "panic contained, worker poisoned");
+    }
+
+    fn state_status(&self) -> std::result::Result<(), Status> {
+        match self.state.load(Ordering::Acquire) {
+            OPEN => Ok(()),
+            CLOSED => Err(Status::StaleHandle),
+            _ => Err(Status::Panic),
+        }
+    }
+}
+
+fn take(queue: &mut VecDeque<Completion>, out: &mut [Completion]) -> usize {
+    let count = queue.len().min(out.len());
+    for (slot, completion) in out.iter_mut().zip(queue.drain(..count)) {
+        *slot = completion;
+    }
+    count
+}
+
+fn check(options: &WorkerOptions) -> Result<()> {
+    let bounds = 1..=limits::QUEUE as u32;
+    if !bounds.contains(&options.submission_capacity) || !bounds.contains(&options.completion_capacity) {
+        return Err(Error::new(Status::InvalidArgument, "capacities lie between 1 and 1,048,576"));
+    }
+    if options.spin > Duration::from_secs(1) {
+        return Err(Error::new(Status::InvalidArgument, "a worker spins for at most a second"));
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! An operation between its submission and its completion.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::work::Local;
+use crate::engine::region::Region;
+use crate::engine::request::Op;
+use crate::engine::session::Session;
+use crate::status::Status;
+
+/// How an operation ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outcome {
+    pub status: Status,
+    pub detail: i32,
+    pub length: u64,
+    pub value: u64,
+}
+
+impl Outcome {
+    /// An end with nothing to tell but the status.
+    pub fn of(status: Status) -> Outcome {
+        Outcome { status, detail: 0, length: 0, value: 0 }
+    }
+
+    /// A good end that moved `length` bytes.
+    pub fn moved(length: u64) -> Outcome {
+        Outcome { status: Status::Ok, detail: 0, length, value: 0 }
+    }
+}
+
+/// An operation in flight. It completes when it has an outcome and UCX holds nothing of it any more.
+pub(super) struct Pending {
+    pub user_data: u64,
+    pub op: Op,
+    pub session: Arc<Session>,
+    pub region: Option<Arc<Region>>,
+    pub region_offset: u64,
+    pub local: Local,
+    /// Bytes to move.
+    pub length: u64,
+    /// `way::*` it goes.
+    pub way: u32,
+    /// Operations of UCX that may still touch its memory.
+    pub held: u32,
+    pub outcome: Option<Outcome>,
+    /// Bytes done so far by a mapped copy in steps.
+    pub done: u64,
+    /// The vectored operation it is a piece of.
+    pub parent: Option<u64>,
+    /// Pieces that have not ended, of a vectored operation.
+    pub pieces: u32,
+    /// Flush epoch of a put.
+    pub epoch: Option<u64>,
+    /// Set when its latency is sampled.
+    pub started: Option<Instant>,
+    /// The key of an import.
+    pub key: Option<Box<[u8; crate::limits::KEY_BYTES]>>,
+    pub operand: u64,
+    pub compare: u64,
+}
+
+impl Pending {
+    pub fn finished(&self) -> bool {
+        self.outcome.is_some() && self.held == 0 && self.pieces == 0
+    }
+}
