@@ -41,3 +41,18 @@ pub const QUEUE: usize = 1 << 20;
 
 /// Workers of one context: ten bits of a route.
 pub const WORKERS: u32 = 1 << 10;
+
+/// Bytes that wait to be sent on one control connection: a peer that does not read for so long is cut off.
+pub const CONTROL_OUTPUT: usize = 1 << 20;
+
+/// Questions (attach, import) open at once on one control connection, each direction.
+pub const CONTROL_PENDING: usize = 4_096;
+
+/// Longest packed UCX remote key, in bytes: measured ones are below 100.
+pub const REMOTE_KEY: usize = 4 << 10;
+
+/// UCX settings in a hello.
+pub const HELLO_SETTINGS: usize = 64;
+
+/// Longest explanation of a refusal, in bytes.
+pub const REFUSAL_TEXT: usize = 240;

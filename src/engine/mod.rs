@@ -1,3 +1,26 @@
 //! Context, worker, listener, control connection, session, buffer, region.
 
+pub mod account;
+pub mod bell;
+pub mod buffer;
+pub mod bytes;
+pub mod context;
+pub mod control;
+pub mod export;
+pub mod fabric;
+pub mod frame;
+pub mod handle;
+pub mod inbox;
+pub mod info;
+pub mod keys;
+pub mod listener;
+pub mod memfd;
+pub mod options;
+pub mod pool;
+pub mod region;
 pub mod request;
+pub mod session;
+pub mod size_class;
+pub mod slab;
+pub mod slots;
+pub mod worker;
