@@ -1,3 +1,4 @@
 //! Context, worker, listener, control connection, session, buffer, region.
 
+pub mod handle;
 pub mod request;
