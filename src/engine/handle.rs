@@ -1,0 +1,240 @@
+//! Handles: generational 64-bit ids, and the tables that resolve them.
+//!
+//! An id is `kind (8 bits) | generation (28) | index (28)`. Its kind is never 0, so an id is never 0. A slot whose
+//! generations are used up is not used again, so an id never names two things in the life of a process.
+//!
+//! Look-up takes no lock and does not touch memory that other look-ups write, whatever the number of threads.
+//! (`sharded-slab` panics beyond a fixed number of threads, which a Go program can reach.)
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::{ArcSwapOption, Guard};
+use parking_lot::Mutex;
+
+const INDEX_BITS: u32 = 28;
+const GENERATION_BITS: u32 = 28;
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
+
+/// Slots of the first chunk; each next chunk is twice as large.
+const FIRST_CHUNK_BITS: u32 = 8;
+const CHUNKS: usize = (INDEX_BITS - FIRST_CHUNK_BITS + 1) as usize;
+
+/// What a handle names.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A library context.
+    Context = 1,
+    /// A worker.
+    Worker = 2,
+    /// A listener.
+    Listener = 3,
+    /// A session.
+    Session = 4,
+    /// A local buffer.
+    Buffer = 5,
+    /// A peer's memory.
+    Region = 6,
+    /// An inbound call.
+    Call = 7,
+    /// An open remote file.
+    File = 8,
+    /// A volume.
+    Volume = 9,
+    /// A key-value store.
+    Kv = 10,
+    /// An export of a buffer; its id travels in keys.
+    Export = 11,
+}
+
+/// The slot index that an id names. Two ids alive at once in one table have different ones.
+pub fn index(id: u64) -> u32 {
+    (id & INDEX_MASK) as u32
+}
+
+fn pack(kind: Kind, generation: u32, index: u32) -> u64 {
+    (kind as u64) << (INDEX_BITS + GENERATION_BITS) | u64::from(generation) << INDEX_BITS | u64::from(index)
+}
+
+struct Slot<T> {
+    /// The id of what lives here; 0 if nothing does. Set after `value`, cleared before it.
+    id: AtomicU64,
+    /// The generation of the next id. Written only by who owns the vacant slot.
+    generation: AtomicU32,
+    value: ArcSwapOption<T>,
+}
+
+#[derive(Default)]
+struct Vacancies {
+    /// Indexes that were used and are free again.
+    returned: Vec<u32>,
+    /// Indexes below this one were handed out at least once.
+    fresh: u32,
+}
+
+/// Objects of one kind by id. Every method may be called from any thread.
+pub struct Table<T> {
+    kind: Kind,
+    capacity: u32,
+    vacancies: Mutex<Vacancies>,
+    chunks: [OnceLock<Box<[Slot<T>]>>; CHUNKS],
+}
+
+/// An object that was looked up. It stays alive while this exists, also when it is removed meanwhile.
+///
+/// Meant to be short-lived; use [`Ref::arc`] to keep the object.
+pub struct Ref<T>(Guard<Option<Arc<T>>>);
+
+impl<T> Table<T> {
+    /// An empty table for at most `capacity` objects (at most 2²⁸). Allocates nothing.
+    pub const fn new(kind: Kind, capacity: u32) -> Table<T> {
+        let most = 1 << INDEX_BITS;
+        Table {
+            kind,
+            capacity: if capacity < most { capacity } else { most },
+            vacancies: Mutex::new(Vacancies { returned: Vec::new(), fresh: 0 }),
+            chunks: [const { OnceLock::new() }; CHUNKS],
+        }
+    }
+
+    /// Puts an object into the table. `None` when the table is full; the object is dropped then.
+    pub fn insert(&self, value: Arc<T>) -> Option<u64> {
+        self.insert_with(|_| value).map(|(id, _)| id)
+    }
+
+    /// Puts an object that knows its own id into the table. `None` when the table is full; `make` is not called then.
+    ///
+    /// The id resolves from when this returns, not within `make`.
+    pub fn insert_with(&self, make: impl FnOnce(u64) -> Arc<T>) -> Option<(u64, Arc<T>)> {
+        let index = self.claim()?;
+        let slot = self.slot_or_grow(index);
+        let id = pack(self.kind, slot.generation.load(Ordering::Relaxed), index);
+        let value = make(id);
+        slot.value.store(Some(value.clone()));
+        slot.id.store(id, Ordering::Release);
+        Some((id, value))
+    }
+
+    /// The object with this id. `None` for 0 and for ids that are stale, forged or of another kind.
+    #[inline]
+    pub fn get(&self, id: u64) -> Option<Ref<T>> {
+        let slot = self.slot(index(id))?;
+        let value = slot.value.load();
+        // The value is read first: before the slot got another value, its id was taken back for ever.
+        if slot.id.load(Ordering::Acquire) != id || value.is_none() {
+            return None;
+        }
+        Some(Ref(value))
+    }
+
+    /// Takes the object with this id out. Of several callers with one id, exactly one gets it. Waits for nobody:
+    /// who looked it up before keeps it alive until done.
+    pub fn remove(&self, id: u64) -> Option<Arc<T>> {
+        if id == 0 {
+            return None;
+        }
+        let index = index(id);
+        let slot = self.slot(index)?;
+        slot.id.compare_exchange(id, 0, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        let value = slot.value.swap(None);
+        let next = slot.generation.load(Ordering::Relaxed) + 1;
+        if u64::from(next) <= GENERATION_MASK {
+            slot.generation.store(next, Ordering::Relaxed);
+            self.vacancies.lock().returned.push(index);
+        }
+        value
+    }
+
+    /// Whether this id was handed out once and is not alive any more.
+    pub fn was_removed(&self, id: u64) -> bool {
+        let generation = (id >> INDEX_BITS & GENERATION_MASK) as u32;
+        let Some(slot) = self.slot(index(id)) else { return false };
+        pack(self.kind, generation, index(id)) == id
+            && slot.id.load(Ordering::Acquire) != id
+            && (generation < slot.generation.load(Ordering::Acquire) || u64::from(generation) == GENERATION_MASK)
+    }
+
+    /// How many objects are in the table, or on their way in or out.
+    pub fn len(&self) -> usize {
+        let vacancies = self.vacancies.lock();
+        vacancies.fresh as usize - vacancies.returned.len()
+    }
+
+    /// Whether the table is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The ids that are alive now. Others may come and go while it is made.
+    pub fn ids(&self) -> Vec<u64> {
+        let fresh = self.vacancies.lock().fresh;
+        let id_of = |index| self.slot(index).map(|slot| slot.id.load(Ordering::Acquire));
+        (0..fresh).filter_map(id_of).filter(|id| *id != 0).collect()
+    }
+
+    fn claim(&self) -> Option<u32> {
+        let mut vacancies = self.vacancies.lock();
+        if let Some(index) = vacancies.returned.pop() {
+            return Some(index);
+        }
+        let index = vacancies.fresh;
+        if index >= self.capacity {
+            return None;
+        }
+        vacancies.fresh += 1;
+        Some(index)
+    }
+
+    #[inline]
+    fn slot(&self, index: u32) -> Option<&Slot<T>> {
+        let (chunk, offset) = place(index);
+        self.chunks[chunk].get()?.get(offset)
+    }
+
+    fn slot_or_grow(&self, index: u32) -> &Slot<T> {
+        let (chunk, offset) = place(index);
+        let vacant = || Slot {
+            id: AtomicU64::new(0),
+            generation: AtomicU32::new(0),
+            value: ArcSwapOption::const_empty(),
+        };
+        let slots = || (0..1usize << (chunk as u32 + FIRST_CHUNK_BITS)).map(|_| vacant()).collect();
+        &self.chunks[chunk].get_or_init(slots)[offset]
+    }
+}
+
+/// The chunk of an index, and its place there.
+#[inline]
+fn place(index: u32) -> (usize, usize) {
+    let shifted = index + (1 << FIRST_CHUNK_BITS);
+    let bits = shifted.ilog2();
+    ((bits - FIRST_CHUNK_BITS) as usize, (shifted - (1 << bits)) as usize)
+}
+
+impl<T> Ref<T> {
+    /// A counted reference, to keep the object beyond this look-up.
+    pub fn arc(&self) -> Arc<T> {
+        match &*self.0 {
+            Some(value) => value.clone(),
+            None => unreachable!("a Ref is made of a value"),
+        }
+    }
+}
+
+impl<T> Deref for Ref<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        match &*self.0 {
+            Some(value) => value,
+            None => unreachable!("a Ref is made of a value"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
