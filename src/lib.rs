@@ -14,6 +14,8 @@
 //! - [`ffi`]: the C ABI, one file for each section of the header
 
 pub mod engine;
+#[doc(hidden)]
+pub mod fault;
 pub mod ffi;
 pub mod io;
 pub mod kv;

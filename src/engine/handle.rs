@@ -236,5 +236,18 @@ impl<T> Deref for Ref<T> {
     }
 }
 
+/// Every context of the process.
+pub static CONTEXTS: Table<super::context::Context> = Table::new(Kind::Context, 1 << 16);
+/// Every worker.
+pub static WORKERS: Table<super::worker::Worker> = Table::new(Kind::Worker, 1 << 16);
+/// Every listener.
+pub static LISTENERS: Table<super::listener::Listener> = Table::new(Kind::Listener, 1 << 16);
+/// Every session.
+pub static SESSIONS: Table<super::session::Session> = Table::new(Kind::Session, 1 << 24);
+/// Every buffer that has a handle.
+pub static BUFFERS: Table<super::buffer::Buffer> = Table::new(Kind::Buffer, 1 << 26);
+/// Every region.
+pub static REGIONS: Table<super::region::Region> = Table::new(Kind::Region, 1 << 24);
+
 #[cfg(test)]
 mod tests;

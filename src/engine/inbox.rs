@@ -44,13 +44,12 @@ impl Waker {
         fence(Ordering::SeqCst);
     }
 
-    /// Owner: says that it is awake, and makes the descriptor quiet again.
+    /// Owner: says that it is awake, and makes the descriptor quiet again. Drain every queue after it.
     pub fn finish_sleep(&self) {
-        if !self.asleep.swap(false, Ordering::AcqRel) {
-            let mut count = [0u8; 8];
-            // Nothing to read yet means that the waker is between its swap and its write: one early wake-up.
-            let _ = rustix::io::read(&self.fd, &mut count);
-        }
+        self.asleep.store(false, Ordering::Release);
+        let mut count = [0u8; 8];
+        // Always: a waker may still be between its swap and its write, and would leave the descriptor readable.
+        let _ = rustix::io::read(&self.fd, &mut count);
     }
 
     /// The eventfd: readable when the owner should wake. It stays the waker's: never read, write or close it.
@@ -115,6 +114,11 @@ impl<T> Inbox<T> {
         queue.closed = true;
         self.len.store(0, Ordering::Release);
         std::mem::take(&mut queue.items).into()
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.queue.lock().closed
     }
 
     /// Whether nothing is in it: one atomic load.

@@ -12,6 +12,7 @@ pub mod frame;
 pub mod handle;
 pub mod inbox;
 pub mod info;
+pub mod key;
 pub mod keys;
 pub mod listener;
 pub mod memfd;

@@ -8,7 +8,7 @@ use super::handle;
 use super::info::{SessionInfo, SessionState};
 use super::worker::{Order, Worker};
 use crate::status::{Error, Result, Status};
-use crate::telemetry::{Counters, Stats};
+use crate::telemetry::{Meter, Stats};
 
 /// A conversation with a worker of a peer. Handles of it may be used from any thread; its completions arrive at the
 /// worker it was opened on.
@@ -25,7 +25,7 @@ pub struct Session {
     link: OnceLock<Arc<Link>>,
     consumed: AtomicU32,
     used: AtomicU32,
-    counters: Counters,
+    meter: Meter,
 }
 
 impl Session {
@@ -65,7 +65,7 @@ impl Session {
             link: OnceLock::new(),
             consumed: AtomicU32::new(0),
             used: AtomicU32::new(0),
-            counters: Counters::default(),
+            meter: Meter::default(),
         });
         let Some(id) = handle::SESSIONS.insert(session.clone()) else {
             worker.context().unreserve_sessions(1);
@@ -133,18 +133,18 @@ impl Session {
             peer_name: link.map(|link| link.peer().name.clone()).unwrap_or_default(),
             peer_pid: link.map_or(0, |link| link.peer().pid),
             transport: link.map(|link| link.fabric().name().to_string()).unwrap_or_default(),
-            operations: stats.operations_by_way(),
-            bytes: stats.bytes_by_way(),
+            operations: stats.counters.way_operations,
+            bytes: stats.counters.way_bytes,
         }
     }
 
     /// Its counters.
     pub fn stats(&self) -> Stats {
-        self.counters.snapshot()
+        self.meter.snapshot()
     }
 
-    pub(super) fn counters(&self) -> &Counters {
-        &self.counters
+    pub(super) fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// `(peer, channel)` within the worker, while open.

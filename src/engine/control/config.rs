@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::Fabric;
-use super::hello::HostId;
+use super::hello::{Hello, HostId};
+use super::message::{LOCAL_NAME, Message};
+use crate::status::{Error, Result, Status};
 
 /// Options of a [`super::Control`]. `ControlConfig::new` has the defaults.
 #[derive(Clone, Debug)]
@@ -58,5 +60,27 @@ impl ControlConfig {
             max_handshakes: 128,
             max_output: crate::limits::CONTROL_OUTPUT,
         }
+    }
+
+    /// Whether the options make sense; what is said in the hello must fit into it.
+    pub(super) fn check(&self) -> Result<()> {
+        let wrong = |what: &'static str| Err(Error::new(Status::InvalidArgument, what));
+        if self.fabrics & !(Fabric::Shared.bit() | Fabric::Network.bit()) != 0 || self.fabrics == 0 {
+            return wrong("fabrics: allow shared memory, the network, or both");
+        }
+        if self.keepalive < Duration::from_millis(30) || self.keepalive > Duration::from_secs(86_400) {
+            return wrong("keepalive: from 30 ms to one day");
+        }
+        if self.connect_timeout.is_zero() || self.handshake_timeout.is_zero() {
+            return wrong("connect and handshake timeouts are longer than nothing");
+        }
+        if self.max_links == 0 || self.max_handshakes == 0 || self.max_output < crate::limits::CONTROL_MESSAGE {
+            return wrong("limits: at least one link, one handshake, and output for one message");
+        }
+        let hello = Message::Welcome { hello: Box::new(Hello::of(self)), local: vec![0; LOCAL_NAME] };
+        if hello.encode().is_err() {
+            return wrong("names have at most 255 bytes, settings at most 64 pairs of 255 and 1024 bytes");
+        }
+        Ok(())
     }
 }

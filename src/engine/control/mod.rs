@@ -8,7 +8,7 @@
 //! - [`Notice`]: what a worker is told; [`KeyService`]: what is asked about exported memory
 //! - `wire`, `hello`, `message`: the codec, pure
 //! - `socket`, `listener`, `conn`: non-blocking sockets and messages over them
-//! - `reactor`, `accept`, `dial`, `session`: the thread
+//! - `reactor`, `accept`, `dial`, `peer`: the thread
 
 mod accept;
 mod address;
@@ -47,7 +47,7 @@ pub use wire::{HEADER_BYTES, WIRE_MAJOR, WIRE_MINOR};
 
 use crate::engine::inbox::Inbox;
 use crate::status::{Error, Result, Status};
-use command::Command;
+use command::{Answer, Command};
 
 /// What the control thread and its callers share.
 pub(crate) struct Shared {
@@ -148,14 +148,15 @@ impl Control {
     /// Asks for a link to `address`. Answered by [`Notice::LinkUp`] or [`Notice::DialFailed`] with `token`, within
     /// the connect timeout. Dials to the same text share one link; a lost link is never handed out.
     pub fn dial(&self, address: &str, inbox: &Arc<Notices>, token: u64) {
-        self.ask(Command::Dial { address: address.to_owned(), inbox: inbox.clone(), token });
+        self.ask(Command::Dial { address: address.to_owned(), answer: Answer::to_dial(inbox, token) });
     }
 
     /// Asks the peer's listener for a path to a worker. `ours.route` must not be in use on this link by another
     /// inbox. Answered by [`Notice::Attached`] or [`Notice::AttachRefused`] with our route. Only over links that we
     /// dialled: on others nobody listens.
     pub fn attach(&self, link: &Arc<Link>, inbox: &Arc<Notices>, ours: Attach) {
-        self.ask(Command::Attach { link: link.clone(), inbox: inbox.clone(), ours });
+        let answer = Answer::to_attach(inbox, link, ours.route);
+        self.ask(Command::Attach { link: link.clone(), ours, answer });
     }
 
     /// Answers [`Notice::Attach`]: the path is there, and `credits` sessions may be opened at once. Notices about
@@ -199,7 +200,7 @@ impl Control {
 
     /// Asks the peer for the memory behind a key. Answered by [`Notice::Imported`] with `token`.
     pub fn import(&self, link: &Arc<Link>, inbox: &Arc<Notices>, token: u64, ask: KeyAsk) {
-        self.ask(Command::Import { link: link.clone(), inbox: inbox.clone(), token, ask });
+        self.ask(Command::Import { link: link.clone(), ask, answer: Answer::to_import(inbox, token) });
     }
 
     /// Tells the peer that we no longer use an export of its.

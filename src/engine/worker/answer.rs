@@ -8,12 +8,13 @@ use super::fabric::{Ended, Started, Token};
 use super::pending::Outcome;
 use super::work::Local;
 use crate::engine::control::KeyGrant;
-use crate::engine::export::Key;
+use crate::engine::key::Key;
 use crate::engine::frame::{Frame, Kind, Operands};
 use crate::engine::options::way;
 use crate::engine::region::Region;
 use crate::engine::request::Op;
 use crate::status::{Error, Status};
+use crate::telemetry::Count;
 use crate::ucx::{Data, EndpointId, Message, UcsStatus};
 
 impl Core {
@@ -23,8 +24,7 @@ impl Core {
         let (message, data) = message.split();
         let decoded = Frame::decode(message.frame(), data.len() as u64);
         let Ok((frame, kind, header, inline)) = decoded else {
-            self.context.counters().garbage();
-            return;
+            return self.context.meter().add(Count::Refused, 1);
         };
         let mut peer = self.peer_of(frame.route.get());
         if peer.is_none() {
@@ -33,7 +33,7 @@ impl Core {
             peer = self.peer_of(frame.route.get());
         }
         let Some(peer) = peer.filter(|id| self.peers.get(*id).is_some_and(|p| p.fabric == fabric)) else {
-            return self.context.counters().garbage();
+            return self.context.meter().add(Count::Refused, 1);
         };
         let channel = frame.channel.get();
         if frame.credits.get() > 0 {
@@ -156,11 +156,11 @@ impl Core {
         let Some(pending) = self.ops.get(id) else { return };
         let Some(link) = pending.session.link().cloned() else { return };
         let Some(key) = pending.key.as_ref().and_then(|key| Key::decode(&key[..]).ok()) else { return };
-        let region = result.and_then(|grant| Ok(Region::import(key, &link, grant, self.context.control())?));
+        let region = result.and_then(|grant| Imported::take(key, &link, grant, self.context.control()));
         match region {
             Ok(region) => {
                 self.imports.retain(|_, known| known.strong_count() > 0);
-                self.imports.insert((link.id(), region.key().export()), Arc::downgrade(&region));
+                self.imports.insert((link.id(), region.export()), Arc::downgrade(&region));
                 self.hand_out(id, region);
             }
             Err(error) => {
@@ -183,7 +183,7 @@ impl Core {
     /// A peer took a key back.
     pub(super) fn revoked(&mut self, link: u32, export: u64) {
         if let Some(region) = self.imports.get(&(link, export)).and_then(std::sync::Weak::upgrade) {
-            region.revoke();
+            region.set_revoked();
         }
     }
 }

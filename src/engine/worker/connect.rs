@@ -14,6 +14,7 @@ use crate::engine::request::{COMPLETION_EVENT, Completion, Op};
 use crate::engine::session::Session;
 use crate::limits;
 use crate::status::{Error, Status};
+use crate::telemetry::Count;
 
 impl Core {
     /// Opens a session: at once over a peer that is up, else when it is.
@@ -63,7 +64,9 @@ impl Core {
     }
 
     fn connected(&mut self, session: &Arc<Session>, outcome: Outcome) {
-        session.counters().connected(outcome.status);
+        let count = if outcome.status == Status::Ok { Count::Connects } else { Count::ConnectsFailed };
+        session.meter().bump(count, 1);
+        self.bump(count, 1);
         self.complete(session.user_data(), Op::SessionConnect, outcome);
     }
 
@@ -266,6 +269,7 @@ impl Core {
         event.value = session.id();
         event.flags = COMPLETION_EVENT;
         self.announce(event);
+        self.bump(Count::Accepts, 1);
         self.sweep_if_wanted();
     }
 
@@ -305,6 +309,8 @@ impl Core {
 
     fn announce_end(&mut self, session: &Arc<Session>, state: SessionState, status: Status) {
         session.finish(state);
+        let count = if state == SessionState::Lost { Count::SessionsLost } else { Count::SessionsClosed };
+        self.bump(count, 1);
         if self.forget_unseen(session) {
             return;
         }

@@ -19,6 +19,7 @@ use crate::engine::request::{Completion, Op};
 use crate::engine::session::Session;
 use crate::engine::slots::Slots;
 use crate::status::{Result, Status};
+use crate::telemetry::Count;
 
 /// Orders taken in one round, so that a busy submitter does not starve progress.
 const ROUND: usize = 256;
@@ -114,7 +115,7 @@ impl Core {
         }
     }
 
-    fn take_notices(&mut self) -> bool {
+    pub(super) fn take_notices(&mut self) -> bool {
         if self.inbox.is_empty() {
             return false;
         }
@@ -127,7 +128,7 @@ impl Core {
         true
     }
 
-    fn progress_fabrics(&mut self) -> bool {
+    pub(super) fn progress_fabrics(&mut self) -> bool {
         let mut busy = false;
         for fabric in 0..self.fabrics.len() {
             busy |= self.fabrics.progress(fabric);
@@ -201,15 +202,22 @@ impl Core {
         }
     }
 
+    /// Counts something of the worker's.
+    pub(super) fn bump(&self, count: Count, by: u64) {
+        if let Some(worker) = self.worker.upgrade() {
+            worker.meter().bump(count, by);
+        }
+    }
+
     fn count(&self, pending: &Pending, outcome: &Outcome) {
         if pending.pieces > 0 {
             return;
         }
         let latency = pending.started.map(|started| started.elapsed());
         let ended = (pending.op, pending.way, outcome.length, outcome.status);
-        pending.session.counters().ended(ended.0, ended.1, ended.2, ended.3, latency);
+        pending.session.meter().ended(ended.0, ended.1, ended.2, ended.3, latency);
         if let Some(worker) = self.worker.upgrade() {
-            worker.counters().ended(ended.0, ended.1, ended.2, ended.3, latency);
+            worker.meter().ended(ended.0, ended.1, ended.2, ended.3, latency);
         }
     }
 

@@ -10,7 +10,7 @@ use super::mapped;
 use super::pending::{Outcome, Pending};
 use super::work::{Local, Work};
 use crate::engine::control::KeyAsk;
-use crate::engine::export::{Key, rights};
+use crate::engine::key::{Key, Rights};
 use crate::engine::frame::{Access, Compact, Frame, Kind, Operands};
 use crate::engine::info::SessionState;
 use crate::engine::options::way;
@@ -118,11 +118,11 @@ impl Core {
             return self.settle(id, Outcome::of(Status::Internal));
         };
         let right = match pending.op {
-            Op::Get => rights::READ,
-            Op::Put => rights::WRITE,
-            _ => rights::ATOMIC,
+            Op::Get => Rights::READ,
+            Op::Put => Rights::WRITE,
+            _ => Rights::ATOMIC,
         };
-        let length = if right == rights::ATOMIC { 8 } else { pending.length };
+        let length = if right == Rights::ATOMIC { 8 } else { pending.length };
         if let Err(status) = region.check(pending.region_offset, length, right) {
             return self.settle(id, Outcome::of(status));
         }
@@ -154,8 +154,8 @@ impl Core {
         let atomic = matches!(pending.op, Op::FetchAdd | Op::CompareSwap);
         let key = region.key();
         let access = Access {
-            export: key.export().into(),
-            secret: *key.secret(),
+            export: key.export.into(),
+            secret: key.secret.0,
             offset: pending.region_offset.into(),
             length: (if atomic { 8 } else { pending.length }).into(),
         };
@@ -276,16 +276,15 @@ impl Core {
     /// Asks the peer for what a key grants.
     fn import(&mut self, id: u64) {
         let Some(pending) = self.ops.get(id) else { return };
-        let decoded = pending.key.as_ref().ok_or(Status::InvalidArgument).and_then(|key| Key::decode(&key[..]));
-        let (key, link) = match (decoded, pending.session.link()) {
-            (Ok(key), Some(link)) => (key, link.clone()),
-            (Err(status), _) => return self.settle(id, Outcome::of(status)),
-            (_, None) => return self.settle(id, Outcome::of(Status::WrongState)),
+        let decoded = pending.key.as_ref().ok_or(Status::InvalidArgument.into()).and_then(|key| Key::decode(&key[..]));
+        let Some(link) = pending.session.link().cloned() else {
+            return self.settle(id, Outcome::of(Status::WrongState));
         };
-        if !key.belongs_to(&link.peer().uuid) {
-            return self.settle(id, Outcome::of(Status::PermissionDenied));
-        }
-        let known = self.imports.get(&(link.id(), key.export())).and_then(std::sync::Weak::upgrade);
+        let key = match decoded.and_then(|key| key.check_context(&link.peer().uuid).map(|()| key)) {
+            Ok(key) => key,
+            Err(error) => return self.settle(id, Outcome::of(error.status)),
+        };
+        let known = self.imports.get(&(link.id(), key.export)).and_then(std::sync::Weak::upgrade);
         if let Some(region) = known
             && region.key() == &key
             && !region.is_revoked()
@@ -293,9 +292,10 @@ impl Core {
             return self.hand_out(id, region);
         }
         let ask = KeyAsk {
-            export: key.export(),
-            secret: *key.secret(),
+            export_id: key.export,
+            secret: key.secret.0,
             ways: self.context.ways(&link),
+            fabric: link.fabric() as u8,
         };
         self.context.control().import(&link, &self.inbox, id, ask);
     }
@@ -303,6 +303,6 @@ impl Core {
 
 fn foreign_region(work: &Work, session: &Session) -> Option<Status> {
     let region = work.region.as_ref()?;
-    let same = session.link().is_some_and(|link| link.id() == region.link());
+    let same = session.link().is_some_and(|link| link.peer().uuid == region.key().context);
     (!same).then_some(Status::InvalidArgument)
 }

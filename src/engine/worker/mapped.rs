@@ -8,10 +8,10 @@ use super::core::Core;
 use super::pending::{Outcome, Pending};
 use super::work::Local;
 use super::Worker;
-use crate::engine::export::rights;
 use crate::engine::handle;
+use crate::engine::key::Rights;
 use crate::engine::info::SessionState;
-use crate::engine::options::{Mode, way};
+use crate::engine::options::Mode;
 use crate::engine::region::{Region, Way};
 use crate::engine::request::{Completion, Op, Request};
 use crate::engine::session::Session;
@@ -36,18 +36,21 @@ pub(super) fn run(pending: &Pending, region: &Region) -> Outcome {
 }
 
 fn copy(op: Op, local: &Span, at: u64, region: &Region, offset: u64, length: u64) -> Result<Outcome, Status> {
-    let right = if op == Op::Get { rights::READ } else { rights::WRITE };
-    let remote = region.mapped(offset, length, right)?;
-    let local = local.slice(at, length)?;
-    if op == Op::Get { local.copy_from(&remote)? } else { remote.copy_from(&local)? }
+    let right = if op == Op::Get { Rights::READ } else { Rights::WRITE };
+    let remote = region.mapped(offset, length, right)?.ok_or(Status::Internal)?;
+    if op == Op::Get {
+        local.copy_from(at, remote, offset, length)?
+    } else {
+        remote.copy_from(offset, local, at, length)?
+    }
     Ok(Outcome::moved(length))
 }
 
 fn atomic(op: Op, region: &Region, offset: u64, operand: u64, compare: u64) -> Result<Outcome, Status> {
-    let remote = region.mapped(offset, 8, rights::ATOMIC)?;
+    let remote = region.mapped(offset, 8, Rights::ATOMIC)?.ok_or(Status::Internal)?;
     let value = match op {
-        Op::FetchAdd => remote.fetch_add(0, operand)?,
-        _ => remote.compare_swap(0, compare, operand)?,
+        Op::FetchAdd => remote.fetch_add(offset, operand)?,
+        _ => remote.compare_swap(offset, compare, operand)?,
     };
     Ok(Outcome { value, ..Outcome::moved(8) })
 }
@@ -83,9 +86,7 @@ impl<'a> Batch<'a> {
         let sampled = self.tally.count().is_multiple_of(SAMPLE).then(Instant::now);
         let outcome = if moves {
             let (_, local) = self.buffer.as_ref()?;
-            let at = request.buffer_offset;
-            let local = local.slice(at, request.length).ok()?;
-            copy(op, &local, 0, region, request.region_offset, request.length).ok()?
+            copy(op, local, request.buffer_offset, region, request.region_offset, request.length).ok()?
         } else {
             atomic(op, region, request.region_offset, request.operand, request.compare).ok()?
         };
@@ -105,29 +106,30 @@ impl<'a> Batch<'a> {
                 return false;
             }
             session.touch(self.worker.context().ticks());
-            self.session = Some((request.session, session.clone()));
+            self.session = Some((request.session, session.arc()));
         }
         if self.region.as_ref().is_none_or(|(id, _)| *id != request.region) {
             let Some(region) = handle::REGIONS.get(request.region) else { return false };
-            self.region = Some((request.region, region.clone()));
+            self.region = Some((request.region, region.arc()));
         }
         if moves && self.buffer.as_ref().is_none_or(|(id, _)| *id != request.buffer) {
             let Some(buffer) = handle::BUFFERS.get(request.buffer) else { return false };
-            self.buffer = Some((request.buffer, buffer.span()));
+            let Ok(whole) = buffer.arc().whole() else { return false };
+            self.buffer = Some((request.buffer, whole));
         }
         let (Some((_, session)), Some((_, region))) = (&self.session, &self.region) else { return false };
         matches!(region.way(), Way::Mapped(_))
             && session.state() == SessionState::Open
-            && session.link().is_some_and(|link| link.id() == region.link())
+            && session.link().is_some_and(|link| link.peer().uuid == region.key().context)
     }
 
     fn flush(&mut self) {
         let tally = std::mem::take(&mut self.tally);
         if let Some((_, session)) = &self.session
-            && !tally.is_empty()
+            && tally.count() > 0
         {
-            session.counters().add(way::MAPPED, &tally);
-            self.worker.counters().add(way::MAPPED, &tally);
+            session.meter().direct(&tally);
+            self.worker.meter().direct(&tally);
         }
     }
 }

@@ -10,11 +10,14 @@ use super::fabric::{Started, Token};
 use super::pending::Outcome;
 use super::work::Local;
 use crate::engine::buffer::Buffer;
+use crate::engine::pool::UNINITIALISED;
 use crate::engine::frame::{Frame, Kind};
+use crate::engine::handle;
 use crate::engine::request::{COMPLETION_EVENT, COMPLETION_INLINE, Completion, INLINE_MESSAGE, Op};
 use crate::engine::session::Session;
 use crate::limits;
 use crate::status::Status;
+use crate::telemetry::Count;
 use crate::ucx::Data;
 
 /// A payload that has arrived and has no memory of ours yet.
@@ -131,8 +134,8 @@ impl Core {
     /// Gives a payload memory; gives it back when there is none now.
     fn land(&mut self, peer: u64, channel: u32, session: &Arc<Session>, held: Held) -> Result<Arriving, Held> {
         let length = held.len();
-        let Ok(buffer) = self.context.alloc(length, 0) else { return Err(held) };
-        let span = buffer.span();
+        let Ok(buffer) = self.context.alloc(length, UNINITIALISED) else { return Err(held) };
+        let Ok(span) = buffer.whole() else { return Err(held) };
         match held {
             Held::Inline(bytes) => {
                 let _ = span.copy_from_slice(0, &bytes);
@@ -173,7 +176,8 @@ impl Core {
     fn message_moved(&mut self, id: u64, buffer: &Arc<Buffer>, peer: u64, number: u32, moved: bool) {
         let channel = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number));
         let (Some(channel), true) = (channel, moved) else {
-            return self.context.release_buffer(buffer);
+            let _ = self.context.release_buffer(buffer);
+            return;
         };
         let event = buffer_event(&channel.session, buffer);
         for arriving in &mut channel.arriving {
@@ -209,9 +213,8 @@ impl Core {
     }
 
     fn announce_message(&mut self, event: Completion) {
-        if let Some(worker) = self.worker.upgrade() {
-            worker.counters().received(event.length);
-        }
+        self.bump(Count::Messages, 1);
+        self.bump(Count::MessageBytes, event.length);
         self.announce(event);
     }
 
@@ -252,7 +255,12 @@ impl Core {
         for one in arriving {
             match one {
                 Arriving::Held(Held::Beside(_, data)) => drop(data),
-                Arriving::Ready(event) if event.flags & COMPLETION_INLINE == 0 => self.context.release_handle(event.value),
+                Arriving::Ready(event) if event.flags & COMPLETION_INLINE == 0 => {
+                    let buffer = handle::BUFFERS.get(event.value).map(|buffer| buffer.arc());
+                    if let Some(buffer) = buffer {
+                        let _ = self.context.release_buffer(&buffer);
+                    }
+                },
                 _ => {}
             }
         }
@@ -267,7 +275,7 @@ fn event(session: &Session, length: u64) -> Completion {
 }
 
 fn buffer_event(session: &Session, buffer: &Buffer) -> Completion {
-    let mut event = event(session, buffer.len());
+    let mut event = event(session, buffer.len() as u64);
     event.value = buffer.id();
     event.data[..8].copy_from_slice(&session.id().to_le_bytes());
     event

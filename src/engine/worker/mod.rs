@@ -31,13 +31,12 @@ use super::context::Context;
 use super::control::Notice;
 use super::handle;
 use super::inbox::{Bell, Inbox};
-use super::info::SessionState;
 use super::options::{Mode, WorkerOptions};
 use super::request::{COMPLETION_EVENT, COMPLETION_INLINE, Completion, Op, Request};
 use super::session::Session;
 use crate::limits;
 use crate::status::{Error, Result, Status};
-use crate::telemetry::{Counters, Stats};
+use crate::telemetry::{Count, Meter, Stats};
 
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
@@ -73,7 +72,7 @@ pub struct Worker {
     ready: Bell,
     state: AtomicU8,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
-    counters: Counters,
+    meter: Meter,
 }
 
 impl Worker {
@@ -99,7 +98,7 @@ impl Worker {
             ready,
             state: AtomicU8::new(OPEN),
             thread: Mutex::new(None),
-            counters: Counters::default(),
+            meter: Meter::default(),
         });
         worker.core.lock().bind(&worker);
         let id = handle::WORKERS.insert(worker.clone());
@@ -132,11 +131,11 @@ impl Worker {
 
     /// Its counters.
     pub fn stats(&self) -> Stats {
-        self.counters.snapshot()
+        self.meter.snapshot()
     }
 
-    pub(super) fn counters(&self) -> &Counters {
-        &self.counters
+    pub(super) fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     pub(super) fn inbox(&self) -> &Arc<Inbox<Notice>> {
@@ -283,6 +282,7 @@ impl Worker {
     fn reserve(&self) -> std::result::Result<(), Status> {
         if self.outstanding.fetch_add(1, Ordering::Relaxed) >= self.capacity {
             self.unreserve();
+            self.meter.add(Count::QueueFull, 1);
             return Err(Status::QueueFull);
         }
         Ok(())
@@ -315,7 +315,7 @@ impl Worker {
         let Some(session) = handle::SESSIONS.get(session) else { return };
         if session.message_taken() == limits::MESSAGE_WINDOW / 2 {
             // A full queue only delays the credits until the next message goes the other way.
-            let _ = self.hand_over(Order::Window(session.clone()));
+            let _ = self.hand_over(Order::Window(session.arc()));
         }
     }
 
@@ -380,9 +380,10 @@ impl Worker {
             let _ = thread.join();
         }
         let mut core = self.core.lock();
+        let number = core.number;
         core.take_orders(self);
         let shut = self.guarded(|| core.shut(self));
-        self.context.forget(self);
+        self.context.forget(self, number);
         shut
     }
 

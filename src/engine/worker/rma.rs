@@ -39,7 +39,7 @@ impl Core {
     }
 
     fn start_rma(&mut self, id: u64, region: &Arc<Region>) -> Result<Started, Status> {
-        let Way::Rma { address, rkey } = region.way() else { return Err(Status::Internal) };
+        let Way::Rma { remote_address: address, rkey } = region.way() else { return Err(Status::Internal) };
         let pending = self.ops.get_mut(id).ok_or(Status::Internal)?;
         let (index, _) = pending.session.place();
         let peer = self.peers.id_at(index).ok_or(Status::ConnectionLost)?;

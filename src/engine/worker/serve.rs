@@ -7,7 +7,7 @@ use super::fabric::{Started, Token};
 use super::message::Incoming;
 use super::work::Local;
 use crate::engine::buffer::Span;
-use crate::engine::export::rights;
+use crate::engine::key::{Rights, Secret};
 use crate::engine::frame::{Access, Frame, Kind, Operands};
 use crate::limits;
 use crate::status::Status;
@@ -44,7 +44,7 @@ impl Core {
     }
 
     fn serve_get(&mut self, peer: u64, frame: &Frame, header: &[u8]) {
-        let span = match self.granted(header, rights::READ) {
+        let span = match self.granted(header, Rights::READ) {
             Ok((span, _)) => span,
             Err(status) => return self.reply(peer, frame, Kind::GetReply, status),
         };
@@ -68,7 +68,7 @@ impl Core {
     }
 
     fn serve_put(&mut self, fabric: usize, peer: u64, frame: &Frame, header: &[u8], inline: &[u8], data: Data) {
-        let landed = self.granted(header, rights::WRITE).and_then(|(span, access)| {
+        let landed = self.granted(header, Rights::WRITE).and_then(|(span, access)| {
             let came = inline.len() as u64 + data.len() as u64;
             if came != access.length.get() { Err(Status::Protocol) } else { Ok(span) }
         });
@@ -97,7 +97,7 @@ impl Core {
     }
 
     fn serve_atomic(&mut self, peer: u64, frame: &Frame, header: &[u8]) {
-        let done = self.granted(header, rights::ATOMIC).and_then(|(span, _)| {
+        let done = self.granted(header, Rights::ATOMIC).and_then(|(span, _)| {
             let (_, rest) = Access::decode(header)?;
             let operands = Operands::decode(rest)?;
             match frame.method.get() {
@@ -117,11 +117,11 @@ impl Core {
     }
 
     /// The memory that a key opens, if it grants this.
-    fn granted(&self, header: &[u8], right: u32) -> Result<(Span, Access), Status> {
+    fn granted(&self, header: &[u8], right: Rights) -> Result<(Span, Access), Status> {
         let (access, _) = Access::decode(header)?;
-        let length = if right == rights::ATOMIC { 8 } else { access.length.get() };
+        let length = if right == Rights::ATOMIC { 8 } else { access.length.get() };
         let exports = self.context.exports();
-        let span = exports.check(access.export.get(), &access.secret, access.offset.get(), length, right)?;
+        let span = exports.check(access.export.get(), &Secret(access.secret), access.offset.get(), length, right)?;
         Ok((span, access))
     }
 

@@ -100,7 +100,7 @@ impl Work {
             }
             _ => {}
         }
-        work.session = Some(session.clone());
+        work.session = Some(session.arc());
         Ok(work)
     }
 
@@ -114,7 +114,7 @@ impl Work {
             return Ok(());
         }
         let segments = segments(data)?;
-        let whole = handle::BUFFERS.get(request.buffer).ok_or(Status::StaleHandle)?.span();
+        let whole = handle::BUFFERS.get(request.buffer).ok_or(Status::StaleHandle)?.arc().whole()?;
         let mut length = 0u64;
         for segment in &segments {
             whole.slice(segment.buffer_offset, segment.length)?;
@@ -150,11 +150,11 @@ impl Work {
 }
 
 fn region(id: u64) -> Result<Arc<Region>, Status> {
-    Ok(handle::REGIONS.get(id).ok_or(Status::StaleHandle)?.clone())
+    Ok(handle::REGIONS.get(id).ok_or(Status::StaleHandle)?.arc())
 }
 
 fn span(buffer: u64, offset: u64, length: u64) -> Result<Span, Status> {
-    handle::BUFFERS.get(buffer).ok_or(Status::StaleHandle)?.span().slice(offset, length)
+    handle::BUFFERS.get(buffer).ok_or(Status::StaleHandle)?.arc().span(offset, length)
 }
 
 fn segments(data: &[u8]) -> Result<Box<[Segment]>, Status> {

@@ -1,0 +1,397 @@
+//! The accepting side: listeners, the handshake of accepted connections, and connections that close.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
+
+use super::conn::{Conn, Filled, Interest};
+use super::hello::{Agreement, Hello, Road};
+use super::link::{Credentials, Fabric};
+use super::listener::Sockets;
+use super::message::Message;
+use super::notice::Notices;
+use super::peer::Arrival;
+use super::reactor::{Core, Part, Reactor, Timer, Token};
+use super::{socket, wire};
+use crate::status::{Error, Result, Status};
+
+/// Connections taken from one listener before others have their turn.
+const ACCEPTS: usize = 32;
+
+/// How long a listener rests when the process has no descriptors left.
+const REST: Duration = Duration::from_millis(100);
+
+/// How long a connection that we closed may take to send what is left and see the peer's end.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Connections that close at once; one more is cut.
+const MAX_CLOSING: usize = 256;
+
+/// A listener in the control thread.
+pub(super) struct ListenerEntry {
+    pub inbox: Arc<Notices>,
+    pub user_data: u64,
+    sockets: Sockets,
+    paused: bool,
+    timer: Timer,
+}
+
+/// An accepted connection that is not a link yet.
+pub(super) struct Handshake {
+    conn: Conn,
+    listener: u32,
+    stage: Stage,
+    timer: Timer,
+}
+
+/// What a handshake waits for. A proof of the shared secret will be a stage between these two.
+enum Stage {
+    Hello,
+    Ready { hello: Box<Hello>, agreement: Agreement },
+}
+
+/// A connection that sends its last bytes and waits for the peer's end.
+pub(super) struct Closing {
+    conn: Conn,
+    finished: bool,
+}
+
+/// Why a handshake ends without a link.
+enum Failure {
+    /// Tell the peer.
+    Refuse(Error),
+    /// It does not speak our protocol, or broke it: not a word.
+    Drop(Error),
+    /// It left, which is its right.
+    Gone,
+}
+
+impl Reactor {
+    pub(super) fn add_listener(&mut self, id: u32, sockets: Sockets, inbox: Arc<Notices>, user_data: u64) {
+        let entry = ListenerEntry { inbox, user_data, sockets, paused: true, timer: Timer::default() };
+        self.listeners.insert(id, entry);
+        self.resume_listener(id);
+    }
+
+    pub(super) fn remove_listener(&mut self, id: u32) {
+        if let Some(mut entry) = self.listeners.remove(&id) {
+            self.core.disarm(&mut entry.timer, Token::new(Part::Listener, id));
+        }
+    }
+
+    /// Accepts again after a rest.
+    pub(super) fn resume_listener(&mut self, id: u32) {
+        let Some(entry) = self.listeners.get_mut(&id) else { return };
+        entry.timer.fired();
+        if entry.paused && entry.watch(&self.core, id, true).is_err() {
+            let at = Instant::now() + REST;
+            self.core.arm(&mut entry.timer, Token::new(Part::Listener, id), at);
+        }
+    }
+
+    /// Takes connections; more than `max_handshakes` at once wait in the kernel.
+    pub(super) fn accept(&mut self, id: u32, local: bool) {
+        for _ in 0..ACCEPTS {
+            if self.handshakes.len() >= self.core.shared.config.max_handshakes as usize {
+                return self.pause_listeners();
+            }
+            let Some(entry) = self.listeners.get_mut(&id) else { return };
+            let Some((listening, road)) = entry.sockets.of(local) else { return };
+            match accept_with(listening, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                Ok(socket) => self.begin_handshake(id, socket, road),
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
+                Err(errno) => {
+                    // Out of descriptors or memory, mostly: level-triggered epoll would spin on it.
+                    tracing::warn!(%errno, "cannot accept control connections");
+                    self.core.shared.counters.accept_exhausted.add(1);
+                    let _ = entry.watch(&self.core, id, false);
+                    let at = Instant::now() + REST;
+                    self.core.arm(&mut entry.timer, Token::new(Part::Listener, id), at);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn pause_listeners(&mut self) {
+        for (id, entry) in &mut self.listeners {
+            if !entry.paused {
+                let _ = entry.watch(&self.core, *id, false);
+            }
+        }
+    }
+
+    /// A place is free: listeners that paused for it go on. Those that rest go on by their timer.
+    fn resume_listeners(&mut self) {
+        if self.handshakes.len() >= self.core.shared.config.max_handshakes as usize {
+            return;
+        }
+        for (id, entry) in &mut self.listeners {
+            if entry.paused && !entry.timer.is_armed() {
+                let _ = entry.watch(&self.core, *id, true);
+            }
+        }
+    }
+
+    fn begin_handshake(&mut self, listener: u32, socket: OwnedFd, road: Road) {
+        let config = &self.core.shared.config;
+        self.core.shared.counters.accepted.add(1);
+        if road == Road::Tcp && socket::tune_tcp(&socket, config.keepalive).is_err() {
+            return;
+        }
+        let timeout = config.handshake_timeout;
+        let conn = Conn::new(socket, road, config.max_output);
+        let id = self.core.fresh_id(|id| self.handshakes.contains_key(&id));
+        let token = Token::new(Part::Handshake, id);
+        let mut handshake = Handshake { conn, listener, stage: Stage::Hello, timer: Timer::default() };
+        if self.core.watch(&mut handshake.conn, token, true).is_ok() {
+            self.core.arm(&mut handshake.timer, token, Instant::now() + timeout);
+            self.handshakes.insert(id, handshake);
+            self.core.shared.counters.handshakes.add(1);
+        }
+    }
+
+    pub(super) fn on_handshake(&mut self, id: u32) {
+        let Some(handshake) = self.handshakes.get(&id) else { return };
+        let links = self.links.len() + self.welcomed_besides(handshake, id);
+        let local = self.listeners.get(&handshake.listener).and_then(|entry| entry.sockets.local_name());
+        let room = links < self.core.shared.config.max_links as usize;
+        let Some(handshake) = self.handshakes.get_mut(&id) else { return };
+        match handshake.advance(&mut self.core, id, local, room) {
+            Ok(None) => {}
+            Ok(Some(fabric)) => self.finish_handshake(id, fabric),
+            Err(failure) => self.fail_handshake(id, failure),
+        }
+    }
+
+    /// Handshakes of other peers that were welcomed and will be links: they count against the limit. One of the same
+    /// peer does not: its TCP connection makes room for its local one.
+    fn welcomed_besides(&self, handshake: &Handshake, id: u32) -> usize {
+        let ours = handshake.uuid();
+        let welcomed = |other: &Handshake| other.uuid().is_some() && other.uuid() != ours;
+        self.handshakes.iter().filter(|(other, entry)| **other != id && welcomed(entry)).count()
+    }
+
+    pub(super) fn on_handshake_timer(&mut self, id: u32) {
+        if let Some(handshake) = self.handshakes.get_mut(&id) {
+            handshake.timer.fired();
+            let error = Error::new(Status::TimedOut, "the handshake took too long");
+            self.fail_handshake(id, Failure::Refuse(error));
+        }
+    }
+
+    fn take_handshake(&mut self, id: u32) -> Option<Handshake> {
+        let mut handshake = self.handshakes.remove(&id)?;
+        self.core.disarm(&mut handshake.timer, Token::new(Part::Handshake, id));
+        self.core.shared.counters.handshakes.subtract(1);
+        self.resume_listeners();
+        Some(handshake)
+    }
+
+    fn finish_handshake(&mut self, id: u32, fabric: Fabric) {
+        let Some(handshake) = self.take_handshake(id) else { return };
+        let Stage::Ready { hello, .. } = handshake.stage else { return };
+        let conn = handshake.conn;
+        if self.links.len() >= self.core.shared.config.max_links as usize {
+            self.core.shared.counters.handshakes_failed.add(1);
+            return self.refuse(conn, &too_many());
+        }
+        let address = self.listeners.get(&handshake.listener).map(|entry| entry.sockets.address().to_owned());
+        let (local_addr, peer_addr) = addresses_of(&conn);
+        self.add_link(Arrival {
+            credentials: credentials_of(&conn),
+            conn,
+            fabric,
+            dialled: None,
+            listener: Some(handshake.listener),
+            address: address.unwrap_or_default(),
+            peer: *hello,
+            local_addr,
+            peer_addr,
+        });
+    }
+
+    fn fail_handshake(&mut self, id: u32, failure: Failure) {
+        let Some(handshake) = self.take_handshake(id) else { return };
+        let counters = &self.core.shared.counters;
+        match failure {
+            Failure::Gone => {}
+            Failure::Drop(error) => {
+                counters.handshakes_failed.add(1);
+                counters.garbage.add(1);
+                tracing::debug!(%error, "dropped a control connection that does not speak the protocol");
+            }
+            Failure::Refuse(error) => {
+                counters.handshakes_failed.add(1);
+                tracing::debug!(%error, "refused a control connection");
+                self.refuse(handshake.conn, &error);
+            }
+        }
+    }
+
+    /// Says why, then closes.
+    pub(super) fn refuse(&mut self, mut conn: Conn, error: &Error) {
+        if conn.queue(&Message::refused(error), None).is_ok() {
+            self.close_softly(conn);
+        }
+    }
+
+    /// Sends what is queued, then ends our direction and waits for the peer's end: closing at once could destroy what
+    /// the peer has not read yet.
+    pub(super) fn close_softly(&mut self, mut conn: Conn) {
+        if self.closing.len() >= MAX_CLOSING {
+            let _ = conn.flush(&self.core.shared.counters);
+            return;
+        }
+        conn.discard_input();
+        let id = self.core.fresh_id(|id| self.closing.contains_key(&id));
+        let mut timer = Timer::default();
+        self.core.arm(&mut timer, Token::new(Part::Closing, id), Instant::now() + LINGER);
+        self.closing.insert(id, Closing { conn, finished: false });
+        self.on_closing(id);
+    }
+
+    pub(super) fn on_closing(&mut self, id: u32) {
+        let Some(closing) = self.closing.get_mut(&id) else { return };
+        if !closing.advance(&mut self.core, id) {
+            self.closing.remove(&id);
+        }
+    }
+}
+
+impl ListenerEntry {
+    /// Makes epoll watch both sockets, or neither.
+    fn watch(&mut self, core: &Core, id: u32, on: bool) -> Result<()> {
+        for (local, part) in [(false, Part::Listener), (true, Part::LocalListener)] {
+            if let Some((socket, _)) = self.sockets.of(local) {
+                let wanted = Interest { token: Token::new(part, id), read: on, write: false };
+                // Added the first time, modified later: which it is, epoll knows.
+                core.watch_socket(socket, wanted, true).or_else(|_| core.watch_socket(socket, wanted, false))?;
+            }
+        }
+        self.paused = !on;
+        Ok(())
+    }
+}
+
+impl Handshake {
+    fn uuid(&self) -> Option<[u8; 16]> {
+        match &self.stage {
+            Stage::Hello => None,
+            Stage::Ready { hello, .. } => Some(hello.uuid),
+        }
+    }
+
+    /// Takes what arrived. `Some` when the peer is ready.
+    fn advance(
+        &mut self,
+        core: &mut Core,
+        id: u32,
+        local: Option<Vec<u8>>,
+        room: bool,
+    ) -> std::result::Result<Option<Fabric>, Failure> {
+        let shared = core.shared.clone();
+        loop {
+            while let Some(arrived) = self.conn.next(&shared.counters).map_err(Failure::Drop)? {
+                if let Some(fabric) = self.take(arrived.message, core, local.as_deref(), room)? {
+                    return Ok(Some(fabric));
+                }
+            }
+            match self.conn.fill(&mut core.scratch, &shared.counters) {
+                Ok(Filled::Bytes(_)) => {}
+                Ok(Filled::Empty) => break,
+                // It may just look, and it may take another road after our welcome.
+                Ok(Filled::End) | Err(_) => return Err(Failure::Gone),
+            }
+        }
+        self.conn.flush(&shared.counters).map_err(|_| Failure::Gone)?;
+        core.watch(&mut self.conn, Token::new(Part::Handshake, id), true).map_err(Failure::Refuse)?;
+        Ok(None)
+    }
+
+    fn take(
+        &mut self,
+        message: Message,
+        core: &Core,
+        local: Option<&[u8]>,
+        room: bool,
+    ) -> std::result::Result<Option<Fabric>, Failure> {
+        match (&self.stage, message) {
+            (Stage::Hello, Message::Hello(hello)) => {
+                if !room {
+                    return Err(Failure::Refuse(too_many()));
+                }
+                let agreement = core.hello.agree(&hello, self.conn.road()).map_err(Failure::Refuse)?;
+                let offered = self.conn.road() == Road::Tcp && agreement.shared;
+                let local = local.filter(|_| offered).unwrap_or_default().to_vec();
+                let welcome = Message::Welcome { hello: Box::new(core.hello.clone()), local };
+                self.conn.queue(&welcome, None).map_err(Failure::Refuse)?;
+                self.stage = Stage::Ready { hello, agreement };
+                Ok(None)
+            }
+            (Stage::Ready { agreement, .. }, Message::Ready { fabric }) => {
+                check_fabric(fabric, agreement, self.conn.road()).map_err(Failure::Refuse)?;
+                Ok(Some(fabric))
+            }
+            // The peer found, by its own reckoning, that we do not fit.
+            (Stage::Ready { .. }, Message::Refused { status, text }) => {
+                Err(Failure::Drop(Error::new(status, text)))
+            }
+            _ => Err(Failure::Drop(wire::broken("a message that does not belong into a handshake"))),
+        }
+    }
+}
+
+impl Closing {
+    /// Goes on closing; false when done.
+    fn advance(&mut self, core: &mut Core, id: u32) -> bool {
+        let shared = core.shared.clone();
+        if self.conn.flush(&shared.counters).is_err() {
+            return false;
+        }
+        if !self.finished && !self.conn.wants_write() {
+            self.finished = true;
+            if shutdown(self.conn.socket(), Shutdown::Write).is_err() {
+                return false;
+            }
+        }
+        match self.conn.fill(&mut core.scratch, &shared.counters) {
+            Ok(Filled::Bytes(_) | Filled::Empty) => {}
+            Ok(Filled::End) | Err(_) => return false,
+        }
+        self.conn.discard_input();
+        core.watch(&mut self.conn, Token::new(Part::Closing, id), true).is_ok()
+    }
+}
+
+/// What the peer chose must be what we agreed to.
+fn check_fabric(fabric: Fabric, agreement: &Agreement, road: Road) -> Result<()> {
+    match fabric {
+        Fabric::Shared if agreement.shared && road == Road::Unix => Ok(()),
+        Fabric::Shared => Err(wire::broken("shared memory needs a Unix socket that both sides allow")),
+        Fabric::Network => agreement.network.clone(),
+    }
+}
+
+pub(super) fn too_many() -> Error {
+    Error::new(Status::LimitReached, "the context has as many links as it may have")
+}
+
+pub(super) fn addresses_of(conn: &Conn) -> (Option<SocketAddr>, Option<SocketAddr>) {
+    match conn.road() {
+        Road::Tcp => socket::addresses(conn.socket()),
+        Road::Unix => (None, None),
+    }
+}
+
+pub(super) fn credentials_of(conn: &Conn) -> Option<Credentials> {
+    match conn.road() {
+        Road::Tcp => None,
+        Road::Unix => socket::credentials(conn.socket()),
+    }
+}

@@ -1,0 +1,265 @@
+//! [`Conn`]: messages and descriptors over one non-blocking socket, with bounded buffers.
+
+use std::collections::VecDeque;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv,
+    recvmsg, send, sendmsg,
+};
+
+use super::Counters;
+use super::hello::Road;
+use super::message::{Decoded, Message};
+use super::reactor::Token;
+use super::wire::broken;
+use crate::limits::CONTROL_MESSAGE;
+use crate::status::{Error, Result, Status};
+
+/// Descriptors taken with one read; the kernel closes what is beyond.
+const DESCRIPTORS: usize = 4;
+
+/// Descriptors that wait for their message.
+const WAITING: usize = 16;
+
+/// Descriptors that wait to be sent.
+const DESCRIPTORS_OUT: usize = 256;
+
+/// Input buffers above this are given back when empty: most links are quiet.
+const KEEP: usize = 1 << 10;
+
+/// One connection. Frames go out whole and in order; input is at most one message and what one read adds.
+#[derive(Debug)]
+pub(super) struct Conn {
+    socket: OwnedFd,
+    road: Road,
+    input: Vec<u8>,
+    descriptors: VecDeque<OwnedFd>,
+    output: VecDeque<Frame>,
+    output_bytes: usize,
+    max_output: usize,
+    ended: bool,
+    /// What epoll was told; kept by the reactor.
+    pub interest: Option<Interest>,
+}
+
+/// What epoll was told about a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Interest {
+    pub token: Token,
+    pub read: bool,
+    pub write: bool,
+}
+
+#[derive(Debug)]
+struct Frame {
+    bytes: Vec<u8>,
+    sent: usize,
+    descriptor: Option<OwnedFd>,
+}
+
+/// What one read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Filled {
+    /// Bytes; there may be more.
+    Bytes(usize),
+    /// Nothing for now.
+    Empty,
+    /// The peer will send no more.
+    End,
+}
+
+/// A message that arrived.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub message: Message,
+    pub descriptor: Option<OwnedFd>,
+}
+
+impl Conn {
+    pub fn new(socket: OwnedFd, road: Road, max_output: usize) -> Conn {
+        Conn {
+            socket,
+            road,
+            input: Vec::new(),
+            descriptors: VecDeque::new(),
+            output: VecDeque::new(),
+            output_bytes: 0,
+            max_output,
+            ended: false,
+            interest: None,
+        }
+    }
+
+    pub fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    pub fn road(&self) -> Road {
+        self.road
+    }
+
+    /// Whether something waits until the socket is writable.
+    pub fn wants_write(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Puts a message in line. `ConnectionLost` when the peer has not read for too long; nothing was added then.
+    pub fn queue(&mut self, message: &Message, descriptor: Option<OwnedFd>) -> Result<()> {
+        let bytes = message.encode()?;
+        let descriptors = self.output.iter().filter(|frame| frame.descriptor.is_some()).count();
+        if self.output_bytes + bytes.len() > self.max_output || descriptors >= DESCRIPTORS_OUT {
+            return Err(Error::new(Status::ConnectionLost, "the peer does not read its control connection"));
+        }
+        self.output_bytes += bytes.len();
+        self.output.push_back(Frame { bytes, sent: 0, descriptor });
+        Ok(())
+    }
+
+    /// Sends what the socket takes now.
+    pub fn flush(&mut self, counters: &Counters) -> Result<()> {
+        while let Some(frame) = self.output.front_mut() {
+            let rest = &frame.bytes[frame.sent..];
+            let sent = match &frame.descriptor {
+                Some(descriptor) => send_with(&self.socket, rest, descriptor),
+                None => send(&self.socket, rest, SendFlags::NOSIGNAL | SendFlags::DONTWAIT),
+            };
+            match sent {
+                Ok(count) => {
+                    // It travelled with the first byte.
+                    frame.descriptor = None;
+                    frame.sent += count;
+                    self.output_bytes -= count;
+                    counters.bytes_sent.add(count as u64);
+                    if frame.sent == frame.bytes.len() {
+                        self.output.pop_front();
+                    }
+                }
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(gone("send on a control connection", errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once. Never call it while a whole message waits: take messages first.
+    pub fn fill(&mut self, scratch: &mut [u8], counters: &Counters) -> Result<Filled> {
+        if self.ended {
+            return Ok(Filled::End);
+        }
+        let room = CONTROL_MESSAGE.saturating_sub(self.input.len()).min(scratch.len());
+        let window = scratch.get_mut(..room).unwrap_or_default();
+        let count = loop {
+            let result = match self.road {
+                Road::Tcp => recv(&self.socket, &mut *window, RecvFlags::DONTWAIT).map(|(_, count)| count),
+                Road::Unix => recv_with(&self.socket, window, &mut self.descriptors, counters),
+            };
+            match result {
+                Ok(count) => break count,
+                Err(Errno::AGAIN) => return Ok(Filled::Empty),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(gone("receive on a control connection", errno)),
+            }
+        };
+        if count == 0 {
+            self.ended = true;
+            return Ok(Filled::End);
+        }
+        counters.bytes_received.add(count as u64);
+        self.input.extend_from_slice(&window[..count]);
+        if self.descriptors.len() > WAITING {
+            return Err(broken("the peer sends descriptors without messages"));
+        }
+        Ok(Filled::Bytes(count))
+    }
+
+    /// The next whole message, if it is there.
+    pub fn next(&mut self, counters: &Counters) -> Result<Option<Arrived>> {
+        loop {
+            match Message::decode(&self.input)? {
+                Decoded::Partial => {
+                    self.settle(counters);
+                    return Ok(None);
+                }
+                Decoded::Ignored { descriptor, bytes } => {
+                    if descriptor {
+                        self.take_descriptor()?;
+                    }
+                    self.input.drain(..bytes);
+                }
+                Decoded::Message { message, bytes } => {
+                    let announced = matches!(message, Message::KeyGrant { descriptor: true, .. });
+                    let descriptor = if announced { Some(self.take_descriptor()?) } else { None };
+                    self.input.drain(..bytes);
+                    return Ok(Some(Arrived { message, descriptor }));
+                }
+            }
+        }
+    }
+
+    /// Forgets input and output: only the end is of interest now.
+    pub fn discard_input(&mut self) {
+        self.input = Vec::new();
+        self.descriptors.clear();
+    }
+
+    fn take_descriptor(&mut self) -> Result<OwnedFd> {
+        self.descriptors.pop_front().ok_or_else(|| broken("a message announces a descriptor that did not come"))
+    }
+
+    /// No whole message is left. Without even a part of one, no message can claim the descriptors that wait.
+    fn settle(&mut self, counters: &Counters) {
+        let claimable = usize::from(!self.input.is_empty());
+        if self.descriptors.len() > claimable {
+            // The one that belongs to the part came last.
+            let extra = self.descriptors.len() - claimable;
+            self.descriptors.drain(..extra);
+            counters.descriptors_dropped.add(extra as u64);
+        }
+        if self.input.is_empty() && self.input.capacity() > KEEP {
+            self.input = Vec::new();
+        }
+    }
+}
+
+fn send_with(socket: &OwnedFd, bytes: &[u8], descriptor: &OwnedFd) -> rustix::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor.as_fd()];
+    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(Errno::NOBUFS);
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+}
+
+fn recv_with(
+    socket: &OwnedFd,
+    window: &mut [u8],
+    descriptors: &mut VecDeque<OwnedFd>,
+    counters: &Counters,
+) -> rustix::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let received = recvmsg(socket, &mut [IoSliceMut::new(window)], &mut control, flags)?;
+    if received.flags.contains(rustix::net::ReturnFlags::CTRUNC) {
+        counters.descriptors_dropped.add(1);
+    }
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(list) = message {
+            descriptors.extend(list);
+        }
+    }
+    Ok(received.bytes)
+}
+
+/// The kernel says that the connection is over.
+fn gone(what: &str, errno: Errno) -> Error {
+    let mut error = Error::os(what, &errno.into());
+    error.status = Status::ConnectionLost;
+    error
+}

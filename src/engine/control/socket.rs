@@ -1,0 +1,125 @@
+//! Non-blocking stream sockets, and what we set on them.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, bind, connect, getpeername, getsockname,
+    listen, socket_with, sockopt,
+};
+
+use super::link::Credentials;
+
+/// Connections that the kernel keeps for us until we accept.
+const BACKLOG: i32 = 1_024;
+
+/// What to connect to.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    Tcp(SocketAddr),
+    Unix(SocketAddrUnix),
+}
+
+impl Target {
+    pub fn path(path: &Path) -> rustix::io::Result<Target> {
+        Ok(Target::Unix(SocketAddrUnix::new(path)?))
+    }
+
+    pub fn local(name: &[u8]) -> rustix::io::Result<Target> {
+        Ok(Target::Unix(SocketAddrUnix::new_abstract_name(name)?))
+    }
+}
+
+/// How far a connect came.
+#[derive(Debug)]
+pub(super) enum Connecting {
+    /// Done.
+    Done(OwnedFd),
+    /// Writable when done; then ask [`connect_result`].
+    Pending(OwnedFd),
+    /// The peer's backlog is full: try again a little later.
+    Busy,
+}
+
+/// Begins to connect.
+pub(super) fn start_connect(target: &Target) -> rustix::io::Result<Connecting> {
+    let family = match target {
+        Target::Tcp(SocketAddr::V4(_)) => AddressFamily::INET,
+        Target::Tcp(SocketAddr::V6(_)) => AddressFamily::INET6,
+        Target::Unix(_) => AddressFamily::UNIX,
+    };
+    let socket = stream(family)?;
+    let result = match target {
+        Target::Tcp(addr) => connect(&socket, addr),
+        Target::Unix(addr) => connect(&socket, addr),
+    };
+    match result {
+        Ok(()) => Ok(Connecting::Done(socket)),
+        Err(Errno::INPROGRESS | Errno::INTR) => Ok(Connecting::Pending(socket)),
+        Err(Errno::AGAIN) => Ok(Connecting::Busy),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// What became of a pending connect, once its socket is writable.
+pub(super) fn connect_result(socket: &OwnedFd) -> rustix::io::Result<()> {
+    sockopt::socket_error(socket)?
+}
+
+/// Small messages at once; a dead host is noticed by the kernel too.
+pub(super) fn tune_tcp(socket: &OwnedFd, keepalive: Duration) -> rustix::io::Result<()> {
+    let second = Duration::from_secs(1);
+    sockopt::set_tcp_nodelay(socket, true)?;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, keepalive.max(second))?;
+    sockopt::set_tcp_keepintvl(socket, second)?;
+    sockopt::set_tcp_keepcnt(socket, 3)?;
+    sockopt::set_tcp_user_timeout(socket, u32::try_from(keepalive.as_millis()).unwrap_or(u32::MAX))
+}
+
+/// A listening TCP socket.
+pub(super) fn listen_tcp(addr: SocketAddr) -> rustix::io::Result<OwnedFd> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = stream(family)?;
+    // Without it a restarted server waits for the old connections' TIME_WAIT.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if addr.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    bind(&socket, &addr)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// A listening Unix socket that only its owner may connect to (abstract ones have no mode).
+pub(super) fn listen_unix(addr: &SocketAddrUnix) -> rustix::io::Result<OwnedFd> {
+    let socket = stream(AddressFamily::UNIX)?;
+    // The file that bind makes takes its mode from the socket: never open to others, not even for a moment.
+    rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
+    bind(&socket, addr)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// Our address and the peer's, of a TCP socket.
+pub(super) fn addresses(socket: &OwnedFd) -> (Option<SocketAddr>, Option<SocketAddr>) {
+    let ip = |addr: SocketAddrAny| SocketAddr::try_from(addr).ok();
+    (getsockname(socket).ok().and_then(ip), getpeername(socket).ok().flatten().and_then(ip))
+}
+
+/// Who connected to, or listens on, a Unix socket.
+pub(super) fn credentials(socket: &OwnedFd) -> Option<Credentials> {
+    let cred = sockopt::socket_peercred(socket).ok()?;
+    Some(Credentials {
+        pid: rustix::process::Pid::as_raw(Some(cred.pid)).cast_unsigned(),
+        uid: cred.uid.as_raw(),
+        gid: cred.gid.as_raw(),
+    })
+}
+
+fn stream(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
+    socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
+}
