@@ -154,7 +154,8 @@ impl<T> Table<T> {
         let Some(slot) = self.slot(index(id)) else { return false };
         pack(self.kind, generation, index(id)) == id
             && slot.id.load(Ordering::Acquire) != id
-            && (generation < slot.generation.load(Ordering::Acquire) || u64::from(generation) == GENERATION_MASK)
+            && (generation < slot.generation.load(Ordering::Acquire)
+                || u64::from(generation) == GENERATION_MASK)
     }
 
     /// How many objects are in the table, or on their way in or out.
