@@ -36,6 +36,7 @@ pub struct Buffer {
     released: AtomicBool,
     /// How peers may map it, from the first grant on: writable, or read-only.
     peers_write: OnceLock<bool>,
+    handle: OnceLock<u64>,
 }
 
 impl Buffer {
@@ -49,7 +50,8 @@ impl Buffer {
         // SAFETY: `offset` is within the mapping.
         let address = Address(unsafe { mapping.address.0.add(offset) });
         let (released, peers_write) = (AtomicBool::new(false), OnceLock::new());
-        Ok(Buffer { mapping, home, address, length, initialised, released, peers_write })
+        let handle = OnceLock::new();
+        Ok(Buffer { mapping, home, address, length, initialised, released, peers_write, handle })
     }
 
     /// The first byte. Valid while the buffer lives.
@@ -61,6 +63,16 @@ impl Buffer {
     #[allow(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
         self.length
+    }
+
+    /// Its handle; 0 when it has none.
+    pub fn id(&self) -> u64 {
+        self.handle.get().copied().unwrap_or(0)
+    }
+
+    /// Gives it its handle, once.
+    pub(super) fn set_id(&self, id: u64) {
+        let _ = self.handle.set(id);
     }
 
     /// The pages it lies in.
@@ -272,6 +284,17 @@ impl Span {
         }
         // SAFETY: eight mapped bytes, checked and aligned, that live as long as `self`.
         Ok(unsafe { AtomicU64::from_ptr(address) })
+    }
+}
+
+// SAFETY: the span counts its buffer, whose mapping stays in place until the last span is gone.
+unsafe impl crate::ucx::Pinned for Span {
+    fn address(&self) -> *mut u8 {
+        Span::address(self)
+    }
+
+    fn len(&self) -> usize {
+        Span::len(self)
     }
 }
 

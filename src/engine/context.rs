@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::buffer::{Buffer, Span};
+use super::buffer::{Buffer, Span, UserMemory};
 use super::control::{Control, ControlConfig, Fabric, Link};
 use super::export::Exports;
 use super::fabric::{FabricKey, Fabrics};
@@ -138,7 +138,11 @@ impl Context {
 
     /// The counters as Prometheus text: of the context and of each worker.
     pub fn metrics(&self) -> String {
-        crate::telemetry::text(&self.options.name, &self.stats())
+        {
+        let stats = self.stats();
+        let labels = [("context", self.options.name.as_str())];
+        crate::telemetry::prometheus::render(&[crate::telemetry::prometheus::Source { labels: &labels, stats: &stats }])
+    }
     }
 
     pub(super) fn meter(&self) -> &Meter {
@@ -151,14 +155,10 @@ impl Context {
         self.name(self.pool.alloc(length, flags)?)
     }
 
-    /// A buffer over memory of the user's. It is never exported to be mapped.
-    ///
-    /// # Safety
-    /// The memory stays readable and writable until the buffer is released and every operation on it has completed.
-    #[allow(unsafe_code, reason = "takes on trust what only the caller can know")]
-    pub unsafe fn register(&self, address: *mut u8, length: u64) -> Result<Arc<Buffer>> {
-        // SAFETY: the caller's promise.
-        self.name(unsafe { self.pool.register(address, length) }?)
+    /// A buffer over memory of the user's, which must stay until the buffer is released and every operation on it has
+    /// completed. It is never exported to be mapped.
+    pub fn register(&self, memory: UserMemory) -> Result<Arc<Buffer>> {
+        self.name(self.pool.register(memory)?)
     }
 
     fn name(&self, buffer: Arc<Buffer>) -> Result<Arc<Buffer>> {
@@ -213,7 +213,9 @@ impl Context {
     fn tell_revoked(&self, export: u64, mapped: &[u32]) {
         let remote = self.keys.forget(export);
         for link in mapped.iter().chain(&remote) {
-            self.control.revoked_on(*link, export);
+            if let Some(link) = self.keys.link(*link) {
+                self.control.revoked(&link, export);
+            }
         }
     }
 
@@ -233,11 +235,12 @@ impl Context {
         &self.exports
     }
 
-    pub(super) fn fabrics(&self) -> &Fabrics {
-        &self.fabrics
+    /// The UCX context of a fabric.
+    pub(super) fn fabric(&self, key: &FabricKey) -> Result<Arc<ucx::Context>> {
+        self.fabrics.get(key)
     }
 
-    pub(super) fn link_fabric(&self, link: u32, key: FabricKey) {
+    pub(super) fn link_fabric(&self, link: &Arc<Link>, key: FabricKey) {
         self.keys.attached(link, key);
     }
 

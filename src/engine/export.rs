@@ -112,6 +112,15 @@ impl Exports {
         entry.span.slice(offset, length)
     }
 
+    /// All the bytes of an export and what its key allows. Errors as of [`Exports::check`].
+    pub fn open(&self, export: u64, secret: &Secret) -> Access<(Span, Rights)> {
+        let Some(entry) = self.table.get(export) else { return Err(self.missing(export)) };
+        if !entry.secret.matches(secret) {
+            return Err(Status::PermissionDenied);
+        }
+        Ok((entry.span.clone(), entry.rights))
+    }
+
     /// Ends a key: when this returns, no check succeeds and no importer's engine touches the memory again. Spans that
     /// were checked before stay valid. Answers the links to be told, those that had it mapped. `NotFound`, `Revoked`.
     pub fn revoke(&self, export: u64) -> Access<Vec<u32>> {

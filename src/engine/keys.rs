@@ -9,7 +9,7 @@ use super::buffer::Span;
 use super::control::{KeyAsk, KeyGrant, KeyService, Link};
 use super::export::Exports;
 use super::fabric::{FabricKey, Fabrics};
-use super::key::{Rights, Secret};
+use super::key::Secret;
 use super::options::way;
 use crate::status::Status;
 use crate::ucx;
@@ -20,8 +20,13 @@ pub struct Keys {
     fabrics: Arc<Fabrics>,
     /// Ways that peers may be granted.
     ways: u32,
-    links: Mutex<HashMap<u32, Arc<FabricKey>>>,
+    links: Mutex<HashMap<u32, Attached>>,
     remote: Mutex<Remote>,
+}
+
+struct Attached {
+    link: Arc<Link>,
+    fabric: Arc<FabricKey>,
 }
 
 /// Memory that UCX registered for peers.
@@ -38,8 +43,14 @@ impl Keys {
     }
 
     /// Notes what a link's data goes over.
-    pub fn attached(&self, link: u32, fabric: FabricKey) {
-        self.links.lock().insert(link, Arc::new(fabric));
+    pub fn attached(&self, link: &Arc<Link>, fabric: FabricKey) {
+        let attached = Attached { link: link.clone(), fabric: Arc::new(fabric) };
+        self.links.lock().insert(link.id(), attached);
+    }
+
+    /// A link that a worker is attached to.
+    pub fn link(&self, id: u32) -> Option<Arc<Link>> {
+        self.links.lock().get(&id).map(|attached| attached.link.clone())
     }
 
     /// Lets go of what UCX keeps of a revoked export; answers the links that must be told.
@@ -52,7 +63,7 @@ impl Keys {
     }
 
     fn remote_key(&self, link: &Link, export: u64, span: Span) -> Result<(u64, Vec<u8>), Status> {
-        let fabric = self.links.lock().get(&link.id()).cloned().filter(|fabric| fabric.rma);
+        let fabric = self.links.lock().get(&link.id()).map(|attached| attached.fabric.clone()).filter(|f| f.rma);
         let fabric = fabric.ok_or(Status::Unsupported)?;
         let context = self.fabrics.get(&fabric).map_err(|error| error.status)?;
         let mut remote = self.remote.lock();

@@ -10,6 +10,7 @@ pub mod export;
 pub mod fabric;
 pub mod frame;
 pub mod handle;
+pub mod import;
 pub mod inbox;
 pub mod info;
 pub mod key;

@@ -45,6 +45,8 @@ pub struct ContextOptions {
     pub max_exports: u32,
     /// A peer that is silent for this long is lost.
     pub keepalive: Duration,
+    /// Longest message that a session sends or takes, in bytes.
+    pub max_message: u64,
     /// Until a dial gives up.
     pub connect_timeout: Duration,
     /// A session without an operation for this long is closed; zero is never.
@@ -62,6 +64,7 @@ impl Default for ContextOptions {
             max_sessions: 10_000,
             max_exports: 100_000,
             keepalive: Duration::from_secs(3),
+            max_message: 16 << 20,
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::ZERO,
         }

@@ -1,5 +1,6 @@
 //! Regions: a peer's memory that we may touch, by one of three ways.
 
+use std::any::Any;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,6 +65,8 @@ pub struct Region {
     key: Key,
     way: Way,
     revoked: AtomicBool,
+    /// Tells the peer, when the last user is gone, that the key is not held any more.
+    _hold: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// What an access that was allowed goes by.
@@ -80,7 +83,17 @@ pub enum Place {
 impl Region {
     /// A region for a key, reached by `way`.
     pub fn new(key: Key, way: Way) -> Region {
-        Region { key, way, revoked: AtomicBool::new(false) }
+        Region { key, way, revoked: AtomicBool::new(false), _hold: None }
+    }
+
+    /// The same, with something that is dropped with it.
+    pub fn with_hold(self, hold: Box<dyn Any + Send + Sync>) -> Region {
+        Region { _hold: Some(hold), ..self }
+    }
+
+    /// The key it was imported by.
+    pub fn key(&self) -> &Key {
+        &self.key
     }
 
     /// Length in bytes, never 0.

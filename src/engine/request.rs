@@ -2,6 +2,7 @@
 
 use super::bytes::Bytes;
 use crate::status::Status;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What a request asks for, and what a completion answers. Values are part of the ABI.
 #[repr(u16)]
@@ -57,7 +58,7 @@ pub const INLINE_MESSAGE: usize = 24;
 
 /// One piece of a vectored get or put.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Segment {
     /// Offset in the local buffer, in bytes.
     pub buffer_offset: u64,

@@ -20,9 +20,25 @@ pub struct Message {
 }
 
 impl Message {
+    /// The frame and what came with it, apart.
+    pub fn split(self) -> (FrameBytes, Data) {
+        (FrameBytes(self.frame), self.data)
+    }
+
     /// The frame, 0 to [`COMPACT_FRAME`] bytes. Empty: the peer sent something that is no message of ours.
     pub fn frame(&self) -> &[u8] {
         self.frame.bytes()
+    }
+}
+
+/// The bytes of a frame, on their own.
+pub struct FrameBytes(Frame);
+
+impl Deref for FrameBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.bytes()
     }
 }
 
@@ -34,6 +50,18 @@ pub enum Data {
     Eager(Eager),
     /// The sender waits until it is fetched or discarded.
     Rendezvous(Rendezvous),
+}
+
+impl Data {
+    /// Bytes that came or will come.
+    #[allow(clippy::len_without_is_empty, reason = "nothing is a variant of its own")]
+    pub fn len(&self) -> usize {
+        match self {
+            Data::None => 0,
+            Data::Eager(eager) => eager.len(),
+            Data::Rendezvous(rendezvous) => rendezvous.len(),
+        }
+    }
 }
 
 /// Data that has arrived, in memory that UCX lends until this is dropped, on any thread.

@@ -13,7 +13,7 @@ use crate::status::{Error, Result, Status};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ffi::c_void;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -117,6 +117,16 @@ impl<P: Pinned> Worker<P> {
     /// The context it was made of.
     pub fn context(&self) -> &Arc<Context> {
         &self.context
+    }
+
+    /// What wakes its sleeper, for an epoll set; see [`Worker::event_fd`].
+    ///
+    /// # Errors
+    /// What UCX says.
+    pub fn event_source(&self) -> Result<BorrowedFd<'_>> {
+        let fd = self.event_fd()?;
+        // SAFETY: UCX keeps the descriptor open for as long as the worker lives, which is borrowed.
+        Ok(unsafe { BorrowedFd::borrow_raw(fd) })
     }
 
     /// Its address, for peers' `endpoint`.

@@ -66,6 +66,8 @@ enum Failure {
     Refuse(Error),
     /// It does not speak our protocol, or broke it: not a word.
     Drop(Error),
+    /// The peer refused us, with this.
+    Refused(Error),
     /// It left, which is its right.
     Gone,
 }
@@ -221,6 +223,10 @@ impl Reactor {
         let counters = &self.core.shared.counters;
         match failure {
             Failure::Gone => {}
+            Failure::Refused(error) => {
+                counters.handshakes_failed.add(1);
+                tracing::debug!(%error, "the peer refused our welcome");
+            }
             Failure::Drop(error) => {
                 counters.handshakes_failed.add(1);
                 counters.garbage.add(1);
@@ -340,7 +346,7 @@ impl Handshake {
             }
             // The peer found, by its own reckoning, that we do not fit.
             (Stage::Ready { .. }, Message::Refused { status, text }) => {
-                Err(Failure::Drop(Error::new(status, text)))
+                Err(Failure::Refused(Error::new(status, text)))
             }
             _ => Err(Failure::Drop(wire::broken("a message that does not belong into a handshake"))),
         }

@@ -58,7 +58,7 @@ pub(super) struct Interest {
 struct Frame {
     bytes: Vec<u8>,
     sent: usize,
-    descriptor: Option<OwnedFd>,
+    descriptors: Option<[OwnedFd; 2]>,
 }
 
 /// What one read brought.
@@ -76,7 +76,7 @@ pub(super) enum Filled {
 #[derive(Debug)]
 pub(super) struct Arrived {
     pub message: Message,
-    pub descriptor: Option<OwnedFd>,
+    pub descriptors: Option<[OwnedFd; 2]>,
 }
 
 impl Conn {
@@ -108,14 +108,14 @@ impl Conn {
     }
 
     /// Puts a message in line. `ConnectionLost` when the peer has not read for too long; nothing was added then.
-    pub fn queue(&mut self, message: &Message, descriptor: Option<OwnedFd>) -> Result<()> {
+    pub fn queue(&mut self, message: &Message, descriptors: Option<[OwnedFd; 2]>) -> Result<()> {
         let bytes = message.encode()?;
-        let descriptors = self.output.iter().filter(|frame| frame.descriptor.is_some()).count();
-        if self.output_bytes + bytes.len() > self.max_output || descriptors >= DESCRIPTORS_OUT {
+        let waiting = self.output.iter().filter(|frame| frame.descriptors.is_some()).count();
+        if self.output_bytes + bytes.len() > self.max_output || waiting >= DESCRIPTORS_OUT {
             return Err(Error::new(Status::ConnectionLost, "the peer does not read its control connection"));
         }
         self.output_bytes += bytes.len();
-        self.output.push_back(Frame { bytes, sent: 0, descriptor });
+        self.output.push_back(Frame { bytes, sent: 0, descriptors });
         Ok(())
     }
 
@@ -123,14 +123,14 @@ impl Conn {
     pub fn flush(&mut self, counters: &Counters) -> Result<()> {
         while let Some(frame) = self.output.front_mut() {
             let rest = &frame.bytes[frame.sent..];
-            let sent = match &frame.descriptor {
-                Some(descriptor) => send_with(&self.socket, rest, descriptor),
+            let sent = match &frame.descriptors {
+                Some(descriptors) => send_with(&self.socket, rest, descriptors),
                 None => send(&self.socket, rest, SendFlags::NOSIGNAL | SendFlags::DONTWAIT),
             };
             match sent {
                 Ok(count) => {
-                    // It travelled with the first byte.
-                    frame.descriptor = None;
+                    // They travelled with the first byte.
+                    frame.descriptors = None;
                     frame.sent += count;
                     self.output_bytes -= count;
                     counters.bytes_sent.add(count as u64);
@@ -187,15 +187,15 @@ impl Conn {
                 }
                 Decoded::Ignored { descriptor, bytes } => {
                     if descriptor {
-                        self.take_descriptor()?;
+                        self.take_descriptors()?;
                     }
                     self.input.drain(..bytes);
                 }
                 Decoded::Message { message, bytes } => {
                     let announced = matches!(message, Message::KeyGrant { descriptor: true, .. });
-                    let descriptor = if announced { Some(self.take_descriptor()?) } else { None };
+                    let descriptors = if announced { Some(self.take_descriptors()?) } else { None };
                     self.input.drain(..bytes);
-                    return Ok(Some(Arrived { message, descriptor }));
+                    return Ok(Some(Arrived { message, descriptors }));
                 }
             }
         }
@@ -207,15 +207,19 @@ impl Conn {
         self.descriptors.clear();
     }
 
-    fn take_descriptor(&mut self) -> Result<OwnedFd> {
-        self.descriptors.pop_front().ok_or_else(|| broken("a message announces a descriptor that did not come"))
+    fn take_descriptors(&mut self) -> Result<[OwnedFd; 2]> {
+        let pair = (self.descriptors.pop_front(), self.descriptors.pop_front());
+        let (Some(first), Some(second)) = pair else {
+            return Err(broken("a message announces descriptors that did not come"));
+        };
+        Ok([first, second])
     }
 
     /// No whole message is left. Without even a part of one, no message can claim the descriptors that wait.
     fn settle(&mut self, counters: &Counters) {
-        let claimable = usize::from(!self.input.is_empty());
+        let claimable = if self.input.is_empty() { 0 } else { 2 };
         if self.descriptors.len() > claimable {
-            // The one that belongs to the part came last.
+            // Those that belong to the part came last.
             let extra = self.descriptors.len() - claimable;
             self.descriptors.drain(..extra);
             counters.descriptors_dropped.add(extra as u64);
@@ -226,10 +230,10 @@ impl Conn {
     }
 }
 
-fn send_with(socket: &OwnedFd, bytes: &[u8], descriptor: &OwnedFd) -> rustix::io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+fn send_with(socket: &OwnedFd, bytes: &[u8], descriptors: &[OwnedFd; 2]) -> rustix::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [descriptor.as_fd()];
+    let descriptors = descriptors.each_ref().map(AsFd::as_fd);
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(Errno::NOBUFS);
     }

@@ -141,6 +141,24 @@ impl Hello {
         }
     }
 
+    fn unreadable(version: (u16, u16)) -> Hello {
+        Hello {
+            version,
+            fabrics: 0,
+            uuid: [0; 16],
+            pid: 0,
+            uid: 0,
+            ucx_version: (0, 0, 0),
+            max_message: 0,
+            max_address: 0,
+            keepalive_ms: 0,
+            host: HostId([0; 24]),
+            name: String::new(),
+            host_name: String::new(),
+            settings: Vec::new(),
+        }
+    }
+
     pub(super) fn encode(&self, out: &mut Writer) {
         out.u16(self.version.0);
         out.u16(self.version.1);
@@ -167,14 +185,8 @@ impl Hello {
     pub(super) fn decode(from: &mut Reader<'_>) -> Result<Hello> {
         let version = (from.u16()?, from.u16()?);
         if version.0 != WIRE_MAJOR {
-            // The rest may look different: do not read it.
-            return Err(Error::new(
-                Status::Protocol,
-                format!(
-                    "the peer speaks wire version {}.{}, this build {WIRE_MAJOR}.{WIRE_MINOR}",
-                    version.0, version.1
-                ),
-            ));
+            // The rest may look different: it is not read, and `agree` refuses.
+            return Ok(Hello::unreadable(version));
         }
         let mut hello = Hello {
             version,

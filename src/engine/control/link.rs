@@ -24,6 +24,14 @@ impl Fabric {
         1 << self as u8
     }
 
+    /// Its name: `shared` or `network`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Fabric::Shared => "shared",
+            Fabric::Network => "network",
+        }
+    }
+
     /// The fabric with this number.
     pub fn from_u8(number: u8) -> Option<Fabric> {
         [Fabric::Shared, Fabric::Network].into_iter().find(|fabric| *fabric as u8 == number)

@@ -8,7 +8,7 @@
 //! - [`Notice`]: what a worker is told; [`KeyService`]: what is asked about exported memory
 //! - `wire`, `hello`, `message`: the codec, pure
 //! - `socket`, `listener`, `conn`: non-blocking sockets and messages over them
-//! - `reactor`, `accept`, `dial`, `peer`: the thread
+//! - `reactor`, `accept`, `dial`, `links`, `peer`: the thread
 
 mod accept;
 mod address;
@@ -19,6 +19,7 @@ mod counters;
 mod dial;
 mod hello;
 mod link;
+mod links;
 mod listener;
 mod message;
 mod notice;

@@ -46,9 +46,9 @@ pub struct KeyGrant {
     pub length: u64,
     /// Rights, a bit mask of the engine's.
     pub rights: u32,
-    /// Memory to map; travels on local links only and is left out elsewhere. Who imports must check its size and
+    /// The memory to map, and the words that say whether it may still be used; they travel on local links only and is left out elsewhere. Who imports must check their size and
     /// seals before mapping it: the peer made it.
-    pub fd: Option<OwnedFd>,
+    pub mapping: Option<[OwnedFd; 2]>,
     /// Address and UCX remote key (at most [`crate::limits::REMOTE_KEY`] bytes), for one-sided access.
     pub rma: Option<(u64, Vec<u8>)>,
 }

@@ -234,9 +234,9 @@ impl Reactor {
             self.core.wait(&mut events).map_err(|errno| Error::os("epoll_wait", &errno.into()))?;
             shared.commands.waker().finish_sleep();
             for event in &events {
-                let (data, flags) = (event.data, event.flags);
+                let data = event.data;
                 if let Some(token) = Token::from_u64(data.u64()) {
-                    self.on_event(token, flags);
+                    self.on_event(token);
                 }
             }
             shared.commands.drain_into(&mut batch);
@@ -250,14 +250,14 @@ impl Reactor {
         Ok(())
     }
 
-    fn on_event(&mut self, token: Token, flags: epoll::EventFlags) {
+    fn on_event(&mut self, token: Token) {
         match token.part {
             Part::Commands => {}
             Part::Listener => self.accept(token.id, false),
             Part::LocalListener => self.accept(token.id, true),
             Part::Handshake => self.on_handshake(token.id),
             Part::Dial => self.on_dial(token.id),
-            Part::Link => self.on_link(token.id, flags.contains(epoll::EventFlags::OUT)),
+            Part::Link => self.on_link(token.id),
             Part::Closing => self.on_closing(token.id),
         }
     }

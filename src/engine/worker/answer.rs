@@ -8,6 +8,7 @@ use super::fabric::{Ended, Started, Token};
 use super::pending::Outcome;
 use super::work::Local;
 use crate::engine::control::KeyGrant;
+use crate::engine::import;
 use crate::engine::key::Key;
 use crate::engine::frame::{Frame, Kind, Operands};
 use crate::engine::options::way;
@@ -21,8 +22,8 @@ impl Core {
     /// A frame has arrived. What is not for anybody, or breaks the protocol, is dropped; its sender is cut off when we
     /// can tell who it is.
     pub(super) fn receive(&mut self, fabric: usize, message: Message) {
-        let (message, data) = message.split();
-        let decoded = Frame::decode(message.frame(), data.len() as u64);
+        let (bytes, data) = message.split();
+        let decoded = Frame::decode(&bytes, data.len() as u64);
         let Ok((frame, kind, header, inline)) = decoded else {
             return self.context.meter().add(Count::Refused, 1);
         };
@@ -156,7 +157,7 @@ impl Core {
         let Some(pending) = self.ops.get(id) else { return };
         let Some(link) = pending.session.link().cloned() else { return };
         let Some(key) = pending.key.as_ref().and_then(|key| Key::decode(&key[..]).ok()) else { return };
-        let region = result.and_then(|grant| Imported::take(key, &link, grant, self.context.control()));
+        let region = result.and_then(|grant| import::region(key, &link, grant, self.context.control()));
         match region {
             Ok(region) => {
                 self.imports.retain(|_, known| known.strong_count() > 0);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::channel::{Channel, Peer, Stage};
 use super::core::Core;
 use super::pending::Outcome;
-use crate::engine::context::FabricKey;
+use crate::engine::fabric::FabricKey;
 use crate::engine::control::{Attach, Link, Notice};
 use crate::engine::frame::{Frame, Kind};
 use crate::engine::info::SessionState;
@@ -136,7 +136,7 @@ impl Core {
     fn fabric_for(&mut self, link: &Arc<Link>) -> crate::status::Result<usize> {
         let key = FabricKey::of(link, self.context.options())?;
         let fabric = self.fabrics.open(&self.context, &key)?;
-        self.context.link_fabric(link.id(), key);
+        self.context.link_fabric(link, key);
         Ok(fabric)
     }
 

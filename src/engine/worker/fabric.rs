@@ -1,18 +1,18 @@
 //! The UCX workers below a worker, one for each fabric in use: shared memory, and each set of network devices.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
 
 use crate::engine::buffer::Span;
-use crate::engine::context::{Context, FabricKey};
+use crate::engine::context::Context;
+use crate::engine::fabric::FabricKey;
 use crate::engine::control::Notice;
 use crate::engine::inbox::Inbox;
 use crate::limits;
 use crate::status::{Error, Result, Status};
-use crate::ucx::{self, Data, EndpointId, Message, Protocol, RkeyId, UcsStatus};
+use crate::ucx::{self, Data, EndpointId, Message, Protocol, UcsStatus};
 
 /// What an operation of UCX was started for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Fabrics {
     pub fn new(inbox: &Inbox<Notice>) -> Result<Fabrics> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| Error::os("epoll_create", &e.into()))?;
         let fabrics = Fabrics { list: Vec::new(), epoll };
-        fabrics.watch(inbox.as_fd())?;
+        fabrics.watch(inbox.fd())?;
         Ok(fabrics)
     }
 
@@ -109,10 +109,10 @@ impl Fabrics {
         if self.list.len() >= limits::FABRICS {
             return Err(Error::new(Status::LimitReached, "too many sets of network devices: name the devices to use"));
         }
-        let mut worker = ucx::Worker::new(context.fabric(key)?)?;
+        let mut worker: ucx::Worker<Span> = ucx::Worker::new(context.fabric(key)?)?;
         // Armed or not, an epoll set never reads: only whoever sleeps arms.
-        self.watch(worker.event_fd()?)?;
-        worker.progress();
+        self.watch(worker.event_source()?)?;
+        worker.progress()?;
         self.list.push(Fabric { key: key.clone(), worker });
         Ok(self.list.len() - 1)
     }
@@ -135,13 +135,19 @@ impl Fabrics {
 
     /// Closes an endpoint by force: everything on it ends soon.
     pub fn disconnect(&mut self, fabric: usize, endpoint: EndpointId) {
-        if let Err(error) = self.list[fabric].worker.close(endpoint, ucx::Close::Force) {
+        if let Err(error) = self.list[fabric].worker.close(endpoint, ucx::Close::Force, Token::Frame.pack()) {
             tracing::debug!(%error, "endpoint close");
         }
     }
 
     pub fn progress(&mut self, fabric: usize) -> bool {
-        self.list[fabric].worker.progress() > 0
+        match self.list[fabric].worker.progress() {
+            Ok(events) => events > 0,
+            Err(error) => {
+                tracing::error!(%error, "UCX makes no progress");
+                false
+            }
+        }
     }
 
     pub fn next_message(&mut self, fabric: usize) -> Option<Message> {

@@ -109,15 +109,12 @@ impl Core {
         if length as usize <= INLINE_MESSAGE {
             let mut bytes = [0; INLINE_MESSAGE];
             bytes[..inline.len()].copy_from_slice(inline);
-            if let Some(eager) = data.eager() {
-                bytes[..eager.len()].copy_from_slice(eager);
-            }
-            if data.is_rendezvous() {
+            match data {
+                Data::None => {}
+                Data::Eager(eager) => bytes[..eager.len()].copy_from_slice(&eager),
                 // Nobody sends so few bytes this way.
-                drop(data);
-                return self.break_peer(peer, Status::Protocol);
+                Data::Rendezvous(_) => return self.break_peer(peer, Status::Protocol),
             }
-            drop(data);
             let mut event = event(&session, length);
             event.flags |= COMPLETION_INLINE;
             event.value = session.id();
@@ -141,9 +138,8 @@ impl Core {
                 let _ = span.copy_from_slice(0, &bytes);
             }
             Held::Beside(fabric, data) => {
-                if let Some(eager) = data.eager() {
-                    let _ = span.copy_from_slice(0, eager);
-                    drop(data);
+                if let Data::Eager(eager) = data {
+                    let _ = span.copy_from_slice(0, &eager);
                 } else {
                     let id = self.incoming.insert(Incoming::Message { buffer, peer, channel });
                     match self.fabrics.receive(fabric, data, span, Token::Incoming(id)) {

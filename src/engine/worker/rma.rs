@@ -10,8 +10,13 @@ use super::pending::Outcome;
 use super::work::Local;
 use crate::engine::region::{Region, Way};
 use crate::engine::request::Op;
-use crate::status::Status;
+use crate::status::{Error, Status};
 use crate::ucx::{EndpointId, RkeyId};
+
+/// An atomic that was started is always followed by its end.
+fn followed(result: Result<(), Error>) -> Result<Started, Status> {
+    result.map(|()| Started::Pending).map_err(|error| error.status)
+}
 
 /// A key as UCX wants it for one endpoint.
 pub(super) struct Unpacked {
@@ -53,9 +58,9 @@ impl Core {
         match (&pending.local, pending.op) {
             (Local::Span(span), Op::Get) => started(worker.get(endpoint, rkey, remote, span.clone(), token)),
             (Local::Span(span), Op::Put) => started(worker.put(endpoint, rkey, remote, span.clone(), token)),
-            (_, Op::FetchAdd) => started(worker.fetch_add(endpoint, rkey, remote, pending.operand, token)),
+            (_, Op::FetchAdd) => followed(worker.fetch_add(endpoint, rkey, remote, pending.operand, token)),
             (_, Op::CompareSwap) => {
-                started(worker.compare_swap(endpoint, rkey, remote, pending.compare, pending.operand, token))
+                followed(worker.compare_swap(endpoint, rkey, remote, pending.compare, pending.operand, token))
             }
             _ => Err(Status::Internal),
         }
@@ -71,7 +76,7 @@ impl Core {
         self.rkeys.retain(|_, known| {
             let alive = known.region.strong_count() > 0;
             if !alive {
-                fabrics.worker(known.fabric).release_rkey(known.rkey);
+                let _ = fabrics.worker(known.fabric).release_rkey(known.rkey);
             }
             alive
         });
