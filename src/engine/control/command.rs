@@ -55,7 +55,7 @@ pub(crate) struct Answer {
 enum To {
     Dial { token: u64 },
     Attach { link: Arc<Link>, route: u32 },
-    Import { token: u64 },
+    Import { token: u64, export_id: u64 },
 }
 
 impl Answer {
@@ -67,8 +67,8 @@ impl Answer {
         Answer { inbox: inbox.clone(), to: Some(To::Attach { link: link.clone(), route }) }
     }
 
-    pub fn to_import(inbox: &Arc<Notices>, token: u64) -> Answer {
-        Answer { inbox: inbox.clone(), to: Some(To::Import { token }) }
+    pub fn to_import(inbox: &Arc<Notices>, token: u64, export_id: u64) -> Answer {
+        Answer { inbox: inbox.clone(), to: Some(To::Import { token, export_id }) }
     }
 
     /// Who waits for it.
@@ -87,6 +87,14 @@ impl Answer {
     /// Whether an import waits for it.
     pub fn is_import(&self) -> bool {
         matches!(self.to, Some(To::Import { .. }))
+    }
+
+    /// The export, of an import.
+    pub fn export_id(&self) -> Option<u64> {
+        match &self.to {
+            Some(To::Import { export_id, .. }) => Some(*export_id),
+            _ => None,
+        }
     }
 
     pub fn fail(mut self, error: Error) {
@@ -111,7 +119,7 @@ impl Answer {
 
     pub fn imported(mut self, grant: KeyGrant) {
         self.give(Ok(()), |to| match to {
-            To::Import { token } => Some(Notice::Imported { token: *token, result: Ok(grant) }),
+            To::Import { token, .. } => Some(Notice::Imported { token: *token, result: Ok(grant) }),
             _ => None,
         });
     }
@@ -121,7 +129,7 @@ impl Answer {
         let failed = |error: Error| match &to {
             To::Dial { token } => Notice::DialFailed { token: *token, error },
             To::Attach { link, route } => Notice::AttachRefused { link: link.clone(), route: *route, error },
-            To::Import { token } => Notice::Imported { token: *token, result: Err(error) },
+            To::Import { token, .. } => Notice::Imported { token: *token, result: Err(error) },
         };
         let notice = match result {
             Ok(()) => notice(&to).unwrap_or_else(|| failed(Status::Internal.into())),

@@ -159,14 +159,18 @@ struct SocketFile {
 
 impl SocketFile {
     fn of(path: &Path) -> Option<SocketFile> {
-        let now = std::fs::symlink_metadata(path).ok()?;
-        Some(SocketFile { path: path.to_owned(), identity: (now.dev(), now.ino()) })
+        Some(SocketFile { path: path.to_owned(), identity: identity(path)? })
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let now = std::fs::symlink_metadata(path).ok()?;
+    Some((now.dev(), now.ino()))
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if SocketFile::of(&self.path).is_some_and(|now| now.identity == self.identity) {
+        if identity(&self.path) == Some(self.identity) {
             let _ = std::fs::remove_file(&self.path);
         }
     }

@@ -109,7 +109,7 @@ impl Peer {
     }
 
     fn watch(&mut self, inbox: &Arc<Notices>) {
-        if !self.watchers.iter().any(|known| Arc::ptr_eq(known, inbox)) {
+        if !inbox.is_closed() && !self.watchers.iter().any(|known| Arc::ptr_eq(known, inbox)) {
             self.watchers.push(inbox.clone());
         }
     }
@@ -122,19 +122,26 @@ impl Peer {
     /// Takes what arrived; `Err` ends the link.
     pub fn receive(&mut self, core: &mut Core, listeners: &HashMap<u32, ListenerEntry>) -> Result<()> {
         let shared = core.shared.clone();
+        self.take_all(core, listeners)?;
         for _ in 0..READS {
-            while let Some(arrived) = self.conn.next(&shared.counters)? {
-                shared.counters.messages_received.add(1);
-                self.take(arrived, core, listeners)?;
-            }
             match self.conn.fill(&mut core.scratch, &shared.counters)? {
                 Filled::Bytes(_) => {
                     self.heard = Instant::now();
                     self.pings = 0;
+                    self.take_all(core, listeners)?;
                 }
                 Filled::Empty => return Ok(()),
                 Filled::End => return Err(Error::new(Status::ConnectionLost, "the peer's end of the link is gone")),
             }
+        }
+        Ok(())
+    }
+
+    fn take_all(&mut self, core: &Core, listeners: &HashMap<u32, ListenerEntry>) -> Result<()> {
+        let shared = core.shared.clone();
+        while let Some(arrived) = self.conn.next(&shared.counters)? {
+            shared.counters.messages_received.add(1);
+            self.take(arrived, core, listeners)?;
         }
         Ok(())
     }
@@ -199,6 +206,10 @@ impl Peer {
             Message::KeyAsk { request, ask } => self.on_key_ask(request, &ask, core)?,
             Message::KeyGrant { request, length, rights, rma, .. } => {
                 let answer = self.answered(request, true)?;
+                if let Some(export_id) = answer.export_id().filter(|_| answer.inbox().is_closed()) {
+                    // Its worker has closed: nobody will ever drop it.
+                    return self.send(core, &Message::KeyDropped { export_id }, None);
+                }
                 answer.imported(KeyGrant { length, rights, mapping: arrived.descriptors, rma });
             }
             Message::KeyRefused { request, status } => {
@@ -301,13 +312,17 @@ impl Peer {
             answer.fail(Error::new(Status::AlreadyExists, "the route is in use on this link"));
             return Ok(());
         }
-        if ours.address.len() > (self.link.peer().max_address as usize).min(crate::limits::WORKER_ADDRESS) {
+        if ours.address.len() > self.longest_address() {
             answer.fail(Error::new(Status::InvalidArgument, "the worker's address is longer than the peer takes"));
             return Ok(());
         }
         self.watch(&answer.inbox().clone());
         let Some(request) = self.ask(answer) else { return Ok(()) };
         self.send(core, &Message::Attach { request, ours }, None)
+    }
+
+    fn longest_address(&self) -> usize {
+        (self.link.peer().max_address as usize).min(crate::limits::WORKER_ADDRESS)
     }
 
     pub fn import(&mut self, core: &Core, ask: KeyAsk, answer: Answer) -> Result<()> {
@@ -326,7 +341,7 @@ impl Peer {
     ) -> Result<()> {
         let Some(theirs) = self.questions.remove(&request) else { return Ok(()) };
         let foreign = self.routes.get(&ours.route).is_some_and(|path| !Arc::ptr_eq(&path.inbox, &inbox));
-        if foreign || ours.address.len() > crate::limits::WORKER_ADDRESS {
+        if foreign || ours.address.len() > self.longest_address() {
             tracing::error!(route = ours.route, "an attach was accepted with a route in use or a long address");
             let text = "the acceptor's route or address is wrong".to_owned();
             return self.send(core, &Message::AttachRefused { request, status: Status::Internal, text }, None);
