@@ -181,10 +181,8 @@ mod tests {
     #[test]
     fn table_holds_every_variant_under_its_own_name() {
         for (status, name, message) in TABLE {
-            let camel: String = name
-                .split('_')
-                .map(|word| word[..1].to_owned() + &word[1..].to_lowercase())
-                .collect();
+            let camel: String =
+                name.split('_').map(|word| word[..1].to_owned() + &word[1..].to_lowercase()).collect();
             assert_eq!(format!("{status:?}"), camel);
             assert!(!message.is_empty());
             assert_eq!(Status::from_i32(*status as i32), Some(*status));
