@@ -157,8 +157,13 @@ fn load() -> Result<Library> {
     // SAFETY: the addresses are those of the functions of these names in libucp and the libraries it depends on.
     let api = unsafe { Functions::resolve(address) }?;
     let print_all = match (address("ucs_config_parser_print_all_opts"), address("ucs_config_global_list")) {
-        // SAFETY: UCX's function of this name; see the type about its last argument.
-        (Ok(print), Ok(list)) => Some((unsafe { std::mem::transmute::<*mut c_void, _>(print) }, list)),
+        (Ok(print), Ok(list)) => {
+            // SAFETY: UCX's function of this name; see the type about its last argument.
+            let print = unsafe {
+                std::mem::transmute::<*mut c_void, ucx_sys::ucs_config_parser_print_all_opts_t>(print)
+            };
+            Some((print, list))
+        }
         _ => None,
     };
     std::mem::forget(handle);

@@ -12,6 +12,9 @@ use crate::status::{Error, Result, Status};
 use std::ptr::{self, NonNull};
 use ucx_sys::{ucp_dt_iov_t, ucp_ep_h, ucp_rkey_h, ucs_status_ptr_t};
 
+/// An operation that counts for its endpoint, before UCX knows of it.
+type Begun<'a, P> = (&'a Core<P>, NonNull<Slot<P>>, ucp_ep_h);
+
 impl<P: Pinned> Worker<P> {
     /// Sends a frame of 1 to [`limits::COMPACT_FRAME`] bytes, which is copied, and a payload.
     ///
@@ -92,12 +95,7 @@ impl<P: Pinned> Worker<P> {
         core.settle(slot, pointer, |fields| Some(std::mem::take(&mut fields.pieces)))
     }
 
-    fn start_send<'a>(
-        &mut self,
-        endpoint: EndpointId,
-        frame: &[u8],
-        token: u64,
-    ) -> Result<(&'a Core<P>, NonNull<Slot<P>>, ucp_ep_h)> {
+    fn start_send<'a>(&mut self, endpoint: EndpointId, frame: &[u8], token: u64) -> Result<Begun<'a, P>> {
         let core = self.core()?;
         if frame.is_empty() || frame.len() > core.max_header {
             return Err(Error::new(Status::InvalidArgument, "a frame of no length or too long a one"));

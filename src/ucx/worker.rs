@@ -508,7 +508,9 @@ unsafe extern "C" fn on_message<P: Pinned>(
 unsafe extern "C" fn on_done<P: Pinned>(request: *mut c_void, status: ucs_status_t, user_data: *mut c_void) {
     let Some(slot) = NonNull::new(user_data.cast::<Slot<P>>()) else { return };
     // SAFETY: the slot of the operation, in flight until now.
-    let core = unsafe { &*(*slot.as_ptr()).core };
+    let core = unsafe { slot.as_ref() }.core;
+    // SAFETY: the core outlives its operations.
+    let core = unsafe { &*core };
     core.guard((), || core.finish(slot, UcsStatus::check(status)));
     // SAFETY: the request has ended and is released once.
     unsafe { (core.api.ucp_request_free)(request) };
