@@ -23,4 +23,4 @@ pub use memory::{Memory, Pinned};
 pub use message::{Data, Eager, Message, Rendezvous};
 pub use pending::{Completed, Kind, Protocol, Started};
 pub use status::UcsStatus;
-pub use worker::{Signal, Worker};
+pub use worker::{Signal, Worker, leaked};

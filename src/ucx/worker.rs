@@ -17,6 +17,7 @@ use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use ucx_sys::{
     Functions, ucp_am_recv_param_t, ucp_request_param_t, ucp_worker_h, ucs_status_ptr_t, ucs_status_t,
@@ -32,11 +33,19 @@ pub const INBOX: usize = 4_096;
 /// Longest time that dropping a worker drives what is in flight to its end.
 const DRAIN: Duration = Duration::from_secs(2);
 
+static LEAKED: AtomicUsize = AtomicUsize::new(0);
+
+/// Operations of this process whose memory was leaked, because UCX did not end them when their worker was dropped.
+pub fn leaked() -> usize {
+    LEAKED.load(Ordering::Relaxed)
+}
+
 /// UCX's worker: endpoints, operations in flight, received messages. One thread at a time.
 ///
 /// `P` is memory that operations use; the worker owns it from the call to the end of the operation. Dropping the
-/// worker force-closes its endpoints and drives them to their end for a bounded time; operations that UCX still has
-/// not given up then are leaked with their memory and the context, never freed under it.
+/// worker force-closes its endpoints and drives them to their end for at most 2 s; operations that UCX still has not given
+/// up then are leaked with their memory and the context, never freed under it. That happens on shared memory when the
+/// peer lives but has stopped and its queue is full: UCX waits for room in it, also to close by force.
 pub struct Worker<P: Pinned> {
     core: NonNull<Core<P>>,
     context: Arc<Context>,
@@ -332,6 +341,7 @@ impl<P: Pinned> Drop for Worker<P> {
         // SAFETY: the core lives until here.
         let home = unsafe { self.core.as_ref() }.home.clone();
         if !drained {
+            LEAKED.fetch_add(self.in_flight(), Ordering::Relaxed);
             tracing::error!(
                 in_flight = self.in_flight(),
                 "UCX did not end every operation; leaking their memory"
