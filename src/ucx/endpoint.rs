@@ -330,6 +330,10 @@ fn padded(bytes: &[u8], limit: usize, what: &'static str) -> Result<Vec<u8>> {
 impl<P: Pinned> Worker<P> {
     /// Connects to the worker with this address. Does not wait: a peer that is not there shows as a failure later.
     ///
+    /// Both peers need an endpoint to each other, and **the side that accepts makes its own first**, before the side that
+    /// dials makes its. Otherwise UCX makes one by itself when the first message comes, without failure handling; UCX
+    /// 1.22 crashes there when the dialling process is gone from shared memory by then.
+    ///
     /// UCX believes the address: take it only from a peer that has proved who it is.
     ///
     /// # Errors

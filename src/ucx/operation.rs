@@ -236,6 +236,9 @@ impl<P: Pinned> Worker<P> {
 
     /// Adds to a peer's 64-bit word, aligned to 8. Always followed by a [`Kind::Atomic`] with the value before.
     ///
+    /// UCX 1.13 emulates atomics where the transport has none; 1.22 does not (measured, TCP and shared memory with the
+    /// caller's memory): there they end with `CANCELED`, and the endpoint may fail.
+    ///
     /// # Errors
     /// `InvalidArgument` for an unaligned address; as [`get`](Self::get).
     pub fn fetch_add(
