@@ -1,5 +1,12 @@
 //! A peer that dies, in a process of its own.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in tests a failure is the answer"
+)]
+
 mod ucx_support;
 
 use rdma_engine::ucx::{Close, Kind, Protocol, Started, Worker, leaked};

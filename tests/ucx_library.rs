@@ -1,5 +1,12 @@
 //! Loading: version, file, settings, side effects; and what is left after a fork.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in tests a failure is the answer"
+)]
+
 mod ucx_support;
 
 use rdma_engine::status::Status;

@@ -1,5 +1,12 @@
 //! Messages between two workers: bytes, exactly one end each, memory given back, closing, waking.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in tests a failure is the answer"
+)]
+
 mod ucx_support;
 
 use rdma_engine::status::Status;

@@ -1,5 +1,12 @@
 //! One-sided operations and atomics, the target driven by another thread.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in tests a failure is the answer"
+)]
+
 mod ucx_support;
 
 use rdma_engine::status::{Error, Status};

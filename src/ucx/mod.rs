@@ -7,12 +7,14 @@
 //! Memory that UCX reads or writes is owned by the worker from the call until the operation has ended; see [`Pinned`].
 
 pub mod context;
+mod core;
 pub mod endpoint;
 pub mod library;
 pub mod memory;
 pub mod message;
 mod operation;
 pub mod pending;
+mod registry;
 pub mod status;
 pub mod worker;
 

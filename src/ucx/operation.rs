@@ -1,12 +1,13 @@
 //! Operations: messages out, their data in, get, put, atomics, flush.
 #![allow(unsafe_code, reason = "calls UCX")]
 
+use super::core::{Core, on_received};
 use super::endpoint::{EndpointId, RkeyId};
 use super::memory::Pinned;
 use super::message::Rendezvous;
 use super::pending::{Kind, Protocol, Slot, Started};
 use super::status::UcsStatus;
-use super::worker::{AM_ID, Core, Worker, on_received};
+use super::worker::{AM_ID, Worker};
 use crate::limits;
 use crate::status::{Error, Result, Status};
 use std::ptr::{self, NonNull};

@@ -1,10 +1,10 @@
 //! Operations in flight: what UCX uses until they end, at addresses that do not change.
 #![allow(unsafe_code, reason = "slots are shared with UCX by address")]
 
+use super::core::Core;
 use super::endpoint::RkeyId;
 use super::memory::Pinned;
 use super::status::UcsStatus;
-use super::worker::Core;
 use crate::limits::COMPACT_FRAME;
 use crate::status::Error;
 use std::fmt;
