@@ -51,9 +51,13 @@ fn get_and_put_move_exactly_the_bytes_asked_for() {
             let at = 3.min(length - size) as usize;
             let (offset, end) = (offset as usize, at + size as usize);
             assert!(mine[at..end] == source[offset..offset + size as usize], "{name} get {size}");
-            assert!(mine[..at].iter().chain(&mine[end..]).all(|b| *b == 0xEE), "{name} get {size}: only these");
+            assert!(
+                mine[..at].iter().chain(&mine[end..]).all(|b| *b == 0xEE),
+                "{name} get {size}: only these"
+            );
         }
-        for (offset, size) in [(0, 0), (5, 1), (8, 8), (1000, 100), (4096, 4096), (77, 200_000), (0, length)] {
+        for (offset, size) in [(0, 0), (5, 1), (8, 8), (1000, 100), (4096, 4096), (77, 200_000), (0, length)]
+        {
             let before = bytes_of(&theirs);
             fill_buffer(&ours, |i| (i as u64 ^ size) as u8);
             let put = Request {
@@ -71,7 +75,10 @@ fn get_and_put_move_exactly_the_bytes_asked_for() {
             let (after, mine) = (bytes_of(&theirs), bytes_of(&ours));
             let (offset, end) = (offset as usize, (offset + size) as usize);
             assert!(after[offset..end] == mine[..size as usize], "{name} put {size}");
-            assert!(after[..offset] == before[..offset] && after[end..] == before[end..], "{name} put {size}: only these");
+            assert!(
+                after[..offset] == before[..offset] && after[end..] == before[end..],
+                "{name} put {size}: only these"
+            );
         }
     });
 }
@@ -148,10 +155,21 @@ fn messages_arrive_once_in_order_and_whole() {
         for round in 0..200u64 {
             let size = sizes[round as usize % sizes.len()];
             let data: Vec<u8> = (0..size).map(|i| (i as u64 + round) as u8).collect();
-            let send = Request { op: Op::Send as u16, user_data: 100 + round, data: data.as_slice().into(), ..Request::default() };
+            let send = Request {
+                op: Op::Send as u16,
+                user_data: 100 + round,
+                data: data.as_slice().into(),
+                ..Request::default()
+            };
             pair.client.submit(Request { session: pair.session.id(), ..send });
         }
-        let whole = Request { op: Op::Send as u16, user_data: 300, buffer: big.id(), length: 2 << 20, ..Request::default() };
+        let whole = Request {
+            op: Op::Send as u16,
+            user_data: 300,
+            buffer: big.id(),
+            length: 2 << 20,
+            ..Request::default()
+        };
         pair.client.submit(Request { session: pair.session.id(), ..whole });
         for round in 0..200u64 {
             let size = sizes[round as usize % sizes.len()];

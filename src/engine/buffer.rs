@@ -11,8 +11,8 @@ mod mapping;
 
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 
 use self::mapping::Address;
 pub use self::mapping::{HUGE_PAGE, Mapping, PAGE, Pages, UserMemory};
@@ -42,7 +42,13 @@ pub struct Buffer {
 impl Buffer {
     /// `length` bytes of a mapping from `offset` on; `home` takes them back. `initialised` says that nobody else's old
     /// bytes are in it. `OutOfRange` when the mapping is shorter.
-    pub fn new(mapping: Arc<Mapping>, offset: usize, length: usize, home: Home, initialised: bool) -> Access<Buffer> {
+    pub fn new(
+        mapping: Arc<Mapping>,
+        offset: usize,
+        length: usize,
+        home: Home,
+        initialised: bool,
+    ) -> Access<Buffer> {
         match offset.checked_add(length) {
             Some(end) if end <= mapping.len() => {}
             _ => return Err(Status::OutOfRange),
@@ -259,7 +265,8 @@ impl Span {
     /// Replaces a word if it is `expected`. The value before, in both cases.
     pub fn compare_swap(&self, offset: u64, expected: u64, new: u64) -> Access<u64> {
         let word = self.word(self.at_writable(offset, 8)?)?;
-        let (Ok(before) | Err(before)) = word.compare_exchange(expected, new, Ordering::SeqCst, Ordering::SeqCst);
+        let (Ok(before) | Err(before)) =
+            word.compare_exchange(expected, new, Ordering::SeqCst, Ordering::SeqCst);
         Ok(before)
     }
 

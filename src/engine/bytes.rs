@@ -1,5 +1,8 @@
 //! Borrowed bytes in a layout that C shares.
-#![allow(unsafe_code, reason = "gives a pointer and a length from C the lifetime of the call that brought them")]
+#![allow(
+    unsafe_code,
+    reason = "gives a pointer and a length from C the lifetime of the call that brought them"
+)]
 
 use std::marker::PhantomData;
 

@@ -75,7 +75,8 @@ impl Context {
             opened: Instant::now(),
         });
         let id = handle::CONTEXTS.insert(context.clone());
-        let id = id.ok_or_else(|| Error::new(Status::LimitReached, "no handle is left for another context"))?;
+        let id =
+            id.ok_or_else(|| Error::new(Status::LimitReached, "no handle is left for another context"))?;
         let _ = context.id.set(id);
         Ok(context)
     }
@@ -139,10 +140,13 @@ impl Context {
     /// The counters as Prometheus text: of the context and of each worker.
     pub fn metrics(&self) -> String {
         {
-        let stats = self.stats();
-        let labels = [("context", self.options.name.as_str())];
-        crate::telemetry::prometheus::render(&[crate::telemetry::prometheus::Source { labels: &labels, stats: &stats }])
-    }
+            let stats = self.stats();
+            let labels = [("context", self.options.name.as_str())];
+            crate::telemetry::prometheus::render(&[crate::telemetry::prometheus::Source {
+                labels: &labels,
+                stats: &stats,
+            }])
+        }
     }
 
     pub(super) fn meter(&self) -> &Meter {
@@ -262,7 +266,8 @@ impl Context {
     pub(super) fn take_session(&self) -> Result<()> {
         if self.sessions.fetch_add(1, Ordering::AcqRel) >= self.options.max_sessions {
             self.sessions.fetch_sub(1, Ordering::AcqRel);
-            let text = format!("{} sessions are open, as many as max_sessions allows", self.options.max_sessions);
+            let text =
+                format!("{} sessions are open, as many as max_sessions allows", self.options.max_sessions);
             return Err(Error::new(Status::LimitReached, text));
         }
         Ok(())
@@ -312,7 +317,8 @@ impl Context {
 
 fn fabric_bits(transports: u32) -> u32 {
     let shared = if transports & transport::SHARED != 0 { Fabric::Shared.bit() } else { 0 };
-    let network = if transports & (transport::TCP | transport::RDMA) != 0 { Fabric::Network.bit() } else { 0 };
+    let network =
+        if transports & (transport::TCP | transport::RDMA) != 0 { Fabric::Network.bit() } else { 0 };
     shared | network
 }
 

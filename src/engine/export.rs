@@ -94,7 +94,8 @@ impl Exports {
         let mut by_buffer = self.by_buffer.lock();
         let span = buffer.span(offset, length)?;
         let mappable = is_mappable(&span, rights);
-        let export = self.table.insert(Arc::new(Export { secret, rights, span })).ok_or_else(|| self.full())?;
+        let export =
+            self.table.insert(Arc::new(Export { secret, rights, span })).ok_or_else(|| self.full())?;
         by_buffer.insert((identity(buffer), export));
         Ok(Key { export, secret, length, rights, mappable, context: self.context })
     }
@@ -104,7 +105,14 @@ impl Exports {
     /// `NotFound` for an export that never was, `Revoked`, `PermissionDenied` for a wrong secret or a missing right,
     /// `OutOfRange` past the end of the key.
     #[inline]
-    pub fn check(&self, export: u64, secret: &Secret, offset: u64, length: u64, right: Rights) -> Access<Span> {
+    pub fn check(
+        &self,
+        export: u64,
+        secret: &Secret,
+        offset: u64,
+        length: u64,
+        right: Rights,
+    ) -> Access<Span> {
         let Some(entry) = self.table.get(export) else { return Err(self.missing(export)) };
         if !entry.secret.matches(secret) || !entry.rights.allows(right) {
             return Err(Status::PermissionDenied);
@@ -138,8 +146,12 @@ impl Exports {
     /// meanwhile. Answers (export, link) for those that had one mapped.
     pub fn revoke_buffer(&self, buffer: &Arc<Buffer>) -> Vec<(u64, u32)> {
         let identity = identity(buffer);
-        let exports: Vec<u64> =
-            self.by_buffer.lock().range((identity, 0)..=(identity, u64::MAX)).map(|(_, export)| *export).collect();
+        let exports: Vec<u64> = self
+            .by_buffer
+            .lock()
+            .range((identity, 0)..=(identity, u64::MAX))
+            .map(|(_, export)| *export)
+            .collect();
         let revoked = exports.into_iter().filter_map(|export| Some((export, self.revoke(export).ok()?)));
         revoked.flat_map(|(export, links)| links.into_iter().map(move |link| (export, link))).collect()
     }
@@ -215,7 +227,8 @@ impl Exports {
     }
 
     fn full(&self) -> Error {
-        let message = format!("{} keys are out, as many as the context's options allow: revoke some", self.capacity);
+        let message =
+            format!("{} keys are out, as many as the context's options allow: revoke some", self.capacity);
         Error::new(Status::LimitReached, message)
     }
 }
@@ -241,7 +254,11 @@ fn open_mapping(buffer: &Buffer, span: &Span, rights: Rights) -> Result<Option<O
         Some(mode) if *mode != writable => return Ok(None),
         Some(_) => {}
         None => {
-            if writable { memfd::fix_seals(file)? } else { memfd::forbid_writers(file)? }
+            if writable {
+                memfd::fix_seals(file)?
+            } else {
+                memfd::forbid_writers(file)?
+            }
             let _ = buffer.peers_write().set(writable);
         }
     }

@@ -28,7 +28,11 @@ impl FabricKey {
     /// on others.
     pub fn of(link: &Link, options: &ContextOptions) -> Result<FabricKey> {
         if link.fabric() == Fabric::Shared {
-            return Ok(FabricKey { tls: "posix,cma,self".into(), devices: String::new(), rma: forced_rma(options) });
+            return Ok(FabricKey {
+                tls: "posix,cma,self".into(),
+                devices: String::new(),
+                rma: forced_rma(options),
+            });
         }
         let rdma = options.transports & transport::RDMA != 0 && has_rdma_device();
         let tls = if rdma { "rc,dc,ud,tcp,self" } else { "tcp,self" };
@@ -56,11 +60,15 @@ fn has_rdma_device() -> bool {
 
 /// The network interface that an address belongs to.
 fn device_of(address: IpAddr) -> Result<String> {
-    let interfaces = if_addrs::get_if_addrs().map_err(|error| Error::os("list the network interfaces", &error))?;
+    let interfaces =
+        if_addrs::get_if_addrs().map_err(|error| Error::os("list the network interfaces", &error))?;
     let found = interfaces.into_iter().find(|interface| interface.ip() == address);
     let loopback = address.is_loopback().then(|| "lo".to_string());
     found.map(|interface| interface.name).or(loopback).ok_or_else(|| {
-        Error::new(Status::Unreachable, format!("no network interface has {address}: name the devices to use"))
+        Error::new(
+            Status::Unreachable,
+            format!("no network interface has {address}: name the devices to use"),
+        )
     })
 }
 

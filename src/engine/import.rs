@@ -9,11 +9,19 @@ use super::region::{MappedRegion, Region, Way};
 use crate::status::{Error, Result, Status};
 
 /// The region of a key, by the way that its owner granted. Nothing of the peer's is trusted.
-pub(super) fn region(key: Key, link: &Arc<Link>, grant: KeyGrant, control: &Arc<Control>) -> Result<Arc<Region>> {
+pub(super) fn region(
+    key: Key,
+    link: &Arc<Link>,
+    grant: KeyGrant,
+    control: &Arc<Control>,
+) -> Result<Arc<Region>> {
     let hold = Hold { control: Arc::downgrade(control), link: link.clone(), export: key.export };
     let rights = Rights::from_bits(grant.rights)?;
     if grant.length != key.length || rights != key.rights {
-        return Err(Error::new(Status::Protocol, "the peer granted another range or other rights than its key says"));
+        return Err(Error::new(
+            Status::Protocol,
+            "the peer granted another range or other rights than its key says",
+        ));
     }
     let way = match (grant.mapping, grant.rma) {
         (Some([memory, words]), _) => {
@@ -22,7 +30,10 @@ pub(super) fn region(key: Key, link: &Arc<Link>, grant: KeyGrant, control: &Arc<
         }
         (None, Some((remote_address, rkey))) => {
             if remote_address.checked_add(key.length).is_none() {
-                return Err(Error::new(Status::Protocol, "the peer granted memory past the end of its address space"));
+                return Err(Error::new(
+                    Status::Protocol,
+                    "the peer granted memory past the end of its address space",
+                ));
             }
             Way::Rma { remote_address, rkey }
         }

@@ -35,7 +35,9 @@ impl Rights {
     pub fn from_bits(bits: u32) -> Result<Rights> {
         match u8::try_from(bits) {
             Ok(bits @ 1..=7) => Ok(Rights(bits)),
-            _ => Err(Error::new(Status::InvalidArgument, "rights are a combination of read, write and atomic")),
+            _ => {
+                Err(Error::new(Status::InvalidArgument, "rights are a combination of read, write and atomic"))
+            }
         }
     }
 
@@ -151,7 +153,8 @@ impl Key {
         if wire.version != VERSION {
             return Err(refused("the key is of another version of the library"));
         }
-        if wire.flags & !MAPPABLE != 0 || wire.zero != 0 || wire.reserved.get() != 0 || wire.length.get() == 0 {
+        if wire.flags & !MAPPABLE != 0 || wire.zero != 0 || wire.reserved.get() != 0 || wire.length.get() == 0
+        {
             return Err(refused("the key has fields that this version does not know"));
         }
         Ok(Key {
@@ -169,7 +172,10 @@ impl Key {
         if self.context == *context {
             return Ok(());
         }
-        Err(Error::new(Status::PermissionDenied, "the key is of another peer than this session's: import it there"))
+        Err(Error::new(
+            Status::PermissionDenied,
+            "the key is of another peer than this session's: import it there",
+        ))
     }
 }
 

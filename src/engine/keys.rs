@@ -63,7 +63,8 @@ impl Keys {
     }
 
     fn remote_key(&self, link: &Link, export: u64, span: Span) -> Result<(u64, Vec<u8>), Status> {
-        let fabric = self.links.lock().get(&link.id()).map(|attached| attached.fabric.clone()).filter(|f| f.rma);
+        let fabric =
+            self.links.lock().get(&link.id()).map(|attached| attached.fabric.clone()).filter(|f| f.rma);
         let fabric = fabric.ok_or(Status::Unsupported)?;
         let context = self.fabrics.get(&fabric).map_err(|error| error.status)?;
         let mut remote = self.remote.lock();
@@ -85,7 +86,8 @@ impl KeyService for Keys {
     fn grant(&self, link: &Arc<Link>, ask: &KeyAsk) -> Result<KeyGrant, Status> {
         let secret = Secret(ask.secret);
         let (span, rights) = self.exports.open(ask.export_id, &secret)?;
-        let mut grant = KeyGrant { length: span.len() as u64, rights: rights.bits(), mapping: None, rma: None };
+        let mut grant =
+            KeyGrant { length: span.len() as u64, rights: rights.bits(), mapping: None, rma: None };
         let ways = u32::from(ask.ways) & self.ways;
         if ways & way::MAPPED != 0 && link.local() {
             let mapped = self.exports.grant_mapping(ask.export_id, &secret, link.id());
@@ -112,4 +114,3 @@ impl KeyService for Keys {
         self.remote.lock().holders.retain(|(_, of)| *of != link.id());
     }
 }
-

@@ -17,11 +17,14 @@ pub fn create(length: usize) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let named = |flags| rustix::fs::memfd_create(c"rdma-engine", flags);
     // Kernels before 6.3 do not know the flag; newer ones may insist on it.
-    let fd = named(flags | MemfdFlags::NOEXEC_SEAL).or_else(|_| named(flags)).map_err(failed("memfd_create"))?;
+    let fd =
+        named(flags | MemfdFlags::NOEXEC_SEAL).or_else(|_| named(flags)).map_err(failed("memfd_create"))?;
     rustix::fs::ftruncate(&fd, length as u64).map_err(failed("ftruncate of a memory file"))?;
     // Without it, touching a page when memory has run out would kill the process.
-    rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, length as u64).map_err(failed("fallocate of a memory file"))?;
-    rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW).map_err(failed("sealing a memory file"))?;
+    rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, length as u64)
+        .map_err(failed("fallocate of a memory file"))?;
+    rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW)
+        .map_err(failed("sealing a memory file"))?;
     Ok(fd)
 }
 
@@ -40,7 +43,8 @@ pub fn fix_seals(fd: impl AsFd) -> Result<()> {
 /// Another descriptor of the same file that cannot write.
 pub fn reopen_read_only(fd: impl AsFd) -> Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed("reopening a memory file"))
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(failed("reopening a memory file"))
 }
 
 /// Another descriptor of the same open file.

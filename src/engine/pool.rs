@@ -64,7 +64,8 @@ impl Pool {
             return Err(Error::new(Status::InvalidArgument, why));
         }
         let pages = usize::try_from(length).ok().and_then(|l| l.checked_next_multiple_of(PAGE));
-        let pages = pages.filter(|pages| *pages <= isize::MAX as usize).ok_or_else(|| self.too_large(length))?;
+        let pages =
+            pages.filter(|pages| *pages <= isize::MAX as usize).ok_or_else(|| self.too_large(length))?;
         let length = length as usize;
         if flags & EXPORTABLE != 0 {
             return self.alloc_mapped(length, pages, Mapping::memfd, true);
@@ -92,7 +93,8 @@ impl Pool {
     }
 
     fn too_large(&self, length: u64) -> Error {
-        let message = format!("{length} bytes cannot be addressed; the memory limit is {}", self.account.limit());
+        let message =
+            format!("{length} bytes cannot be addressed; the memory limit is {}", self.account.limit());
         Error::new(Status::OutOfMemory, message)
     }
 

@@ -24,7 +24,10 @@ impl MappedRegion {
     /// the grant disagrees with the key, or access could end in SIGBUS.
     pub fn import(key: &Key, grant: &Grant) -> Result<MappedRegion> {
         if grant.length != key.length || grant.rights != key.rights {
-            return Err(Error::new(Status::Protocol, "the peer granted another range or other rights than its key says"));
+            return Err(Error::new(
+                Status::Protocol,
+                "the peer granted another range or other rights than its key says",
+            ));
         }
         let writable = key.rights.allows(Rights::WRITE);
         let memory = map(&grant.memory, 0, grant.length, writable)?;

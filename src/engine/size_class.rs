@@ -89,7 +89,10 @@ mod tests {
     fn classes_ascend_are_aligned_and_waste_little() {
         for pair in TABLE.windows(2) {
             assert!(pair[0].bytes < pair[1].bytes);
-            assert!(pair[1].bytes - pair[0].bytes <= (pair[0].bytes / 4).max(if pair[0].bytes < PAGE { LINE } else { PAGE }));
+            assert!(
+                pair[1].bytes - pair[0].bytes
+                    <= (pair[0].bytes / 4).max(if pair[0].bytes < PAGE { LINE } else { PAGE })
+            );
         }
         for class in TABLE {
             assert_eq!(class.bytes % if class.bytes < PAGE { LINE } else { PAGE }, 0);

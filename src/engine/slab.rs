@@ -365,7 +365,8 @@ impl Chunks {
     /// Unmaps empty chunks but for `keep` of them.
     fn close_empty(&mut self, keep: usize, full: u32) {
         while self.empty > keep {
-            let is_empty = |index: &&u32| self.list[**index as usize].as_ref().is_some_and(|c| c.free == full);
+            let is_empty =
+                |index: &&u32| self.list[**index as usize].as_ref().is_some_and(|c| c.free == full);
             let Some(index) = self.open.iter().rev().find(is_empty).copied() else { return };
             self.open.remove(&index);
             self.list[index as usize] = None;

@@ -219,12 +219,17 @@ mod tests {
                 assert!(value.parse::<f64>().is_ok(), "{line}");
             }
         }
-        assert!(text.contains("rde_operation_duration_seconds_bucket{context=\"c\",op=\"get\",le=\"0.000000016\"} 1\n"));
+        assert!(text.contains(
+            "rde_operation_duration_seconds_bucket{context=\"c\",op=\"get\",le=\"0.000000016\"} 1\n"
+        ));
         assert!(text.contains("rde_operation_duration_seconds_sum{context=\"c\",op=\"get\"} 20.000000931\n"));
     }
 
     #[test]
     fn seconds_are_exact() {
-        assert_eq!((seconds(0), seconds(16), seconds(1_500_000_000)), ("0".into(), "0.000000016".into(), "1.5".into()));
+        assert_eq!(
+            (seconds(0), seconds(16), seconds(1_500_000_000)),
+            ("0".into(), "0.000000016".into(), "1.5".into())
+        );
     }
 }

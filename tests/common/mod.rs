@@ -134,7 +134,12 @@ impl Pair {
 
     /// Imports a key at the client; the region's handle or the status.
     pub fn import(&mut self, key: &[u8]) -> Result<u64, Status> {
-        let done = self.run(Request { user_data: 900, op: Op::RegionImport as u16, data: key.into(), ..Request::default() });
+        let done = self.run(Request {
+            user_data: 900,
+            op: Op::RegionImport as u16,
+            data: key.into(),
+            ..Request::default()
+        });
         match Status::from_i32(done.status) {
             Some(Status::Ok) => Ok(done.value),
             Some(status) => Err(status),

@@ -47,7 +47,10 @@ impl UserMemory {
             Some(address) if length > 0 && end.is_some_and(|end| end <= isize::MAX as u64) => {
                 Ok(UserMemory { address: Address(address), length: length as usize })
             }
-            _ => Err(Error::new(Status::InvalidArgument, "registering memory needs an address and a length above 0")),
+            _ => Err(Error::new(
+                Status::InvalidArgument,
+                "registering memory needs an address and a length above 0",
+            )),
         }
     }
 
@@ -163,7 +166,10 @@ impl Mapping {
     /// of the mapping and dropped before the memory is unmapped; it must not own a span of it.
     ///
     /// `Internal` when something of another type is attached.
-    pub fn attachment<A: Any + Send + Sync>(&self, make: impl FnOnce(*mut u8, usize) -> Result<A>) -> Result<Arc<A>> {
+    pub fn attachment<A: Any + Send + Sync>(
+        &self,
+        make: impl FnOnce(*mut u8, usize) -> Result<A>,
+    ) -> Result<Arc<A>> {
         let mut attachment = self.attachment.lock();
         let any = match &*attachment {
             Some(any) => any.clone(),

@@ -277,7 +277,8 @@ impl ListenerEntry {
             if let Some((socket, _)) = self.sockets.of(local) {
                 let wanted = Interest { token: Token::new(part, id), read: on, write: false };
                 // Added the first time, modified later: which it is, epoll knows.
-                core.watch_socket(socket, wanted, true).or_else(|_| core.watch_socket(socket, wanted, false))?;
+                core.watch_socket(socket, wanted, true)
+                    .or_else(|_| core.watch_socket(socket, wanted, false))?;
             }
         }
         self.paused = !on;

@@ -106,9 +106,26 @@ mod tests {
         let long = format!("unix:///{}", "x".repeat(107));
         let longer = "tcp://".repeat(200);
         for text in [
-            "", "tcp://", "tcp://:1", "tcp://1.2.3.4", "tcp://1.2.3.4:", "tcp://1.2.3.4:65536", "tcp://1.2.3.4:+1",
-            "tcp://::1:80", "tcp://[::1:80", "tcp://[x]:80", "tcp://a b:80", "tcp://ä:80", "udp://1.2.3.4:1",
-            "unix://", "unix://x", "unix:///", "unix:///a\0b", "TCP://1.2.3.4:1", &long, &longer,
+            "",
+            "tcp://",
+            "tcp://:1",
+            "tcp://1.2.3.4",
+            "tcp://1.2.3.4:",
+            "tcp://1.2.3.4:65536",
+            "tcp://1.2.3.4:+1",
+            "tcp://::1:80",
+            "tcp://[::1:80",
+            "tcp://[x]:80",
+            "tcp://a b:80",
+            "tcp://ä:80",
+            "udp://1.2.3.4:1",
+            "unix://",
+            "unix://x",
+            "unix:///",
+            "unix:///a\0b",
+            "TCP://1.2.3.4:1",
+            &long,
+            &longer,
         ] {
             let error = Address::parse(text).unwrap_err();
             assert_eq!(error.status, Status::InvalidArgument, "{text}");

@@ -9,24 +9,85 @@ use crate::status::{Error, Result, Status};
 
 /// One request to the control thread.
 pub(crate) enum Command {
-    Listen { id: u32, sockets: Sockets, inbox: Arc<Notices>, user_data: u64 },
-    CloseListener { id: u32 },
-    Dial { address: String, answer: Answer },
+    Listen {
+        id: u32,
+        sockets: Sockets,
+        inbox: Arc<Notices>,
+        user_data: u64,
+    },
+    CloseListener {
+        id: u32,
+    },
+    Dial {
+        address: String,
+        answer: Answer,
+    },
     /// From a resolver thread.
-    Resolved { dial: u32, result: Result<Vec<std::net::SocketAddr>> },
-    Attach { link: Arc<Link>, ours: Attach, answer: Answer },
-    AcceptAttach { link: Arc<Link>, request: u32, inbox: Arc<Notices>, ours: Attach, credits: u32 },
-    RefuseAttach { link: Arc<Link>, request: u32, status: Status, text: String },
-    Detach { link: Arc<Link>, route: u32, status: Status },
-    SendCredits { link: Arc<Link>, route: u32, count: u32 },
-    AskCredits { link: Arc<Link>, route: u32 },
-    RefuseCredits { link: Arc<Link>, route: u32, status: Status },
-    Import { link: Arc<Link>, ask: KeyAsk, answer: Answer },
-    DropKey { link: Arc<Link>, export_id: u64 },
-    Revoked { link: Arc<Link>, export_id: u64 },
-    CloseLink { link: Arc<Link> },
-    BreakLink { link: Arc<Link>, status: Status, text: String },
-    Forget { inbox: Arc<Notices> },
+    Resolved {
+        dial: u32,
+        result: Result<Vec<std::net::SocketAddr>>,
+    },
+    Attach {
+        link: Arc<Link>,
+        ours: Attach,
+        answer: Answer,
+    },
+    AcceptAttach {
+        link: Arc<Link>,
+        request: u32,
+        inbox: Arc<Notices>,
+        ours: Attach,
+        credits: u32,
+    },
+    RefuseAttach {
+        link: Arc<Link>,
+        request: u32,
+        status: Status,
+        text: String,
+    },
+    Detach {
+        link: Arc<Link>,
+        route: u32,
+        status: Status,
+    },
+    SendCredits {
+        link: Arc<Link>,
+        route: u32,
+        count: u32,
+    },
+    AskCredits {
+        link: Arc<Link>,
+        route: u32,
+    },
+    RefuseCredits {
+        link: Arc<Link>,
+        route: u32,
+        status: Status,
+    },
+    Import {
+        link: Arc<Link>,
+        ask: KeyAsk,
+        answer: Answer,
+    },
+    DropKey {
+        link: Arc<Link>,
+        export_id: u64,
+    },
+    Revoked {
+        link: Arc<Link>,
+        export_id: u64,
+    },
+    CloseLink {
+        link: Arc<Link>,
+    },
+    BreakLink {
+        link: Arc<Link>,
+        status: Status,
+        text: String,
+    },
+    Forget {
+        inbox: Arc<Notices>,
+    },
     Stop,
     #[cfg(any(test, feature = "fault-injection"))]
     Panic,
@@ -36,7 +97,9 @@ impl Command {
     /// Answers a command that will not be carried out; those without an answer are dropped.
     pub fn refuse(self, error: &Error) {
         match self {
-            Command::Dial { answer, .. } | Command::Attach { answer, .. } | Command::Import { answer, .. } => {
+            Command::Dial { answer, .. }
+            | Command::Attach { answer, .. }
+            | Command::Import { answer, .. } => {
                 answer.fail(error.clone());
             }
             _ => {}

@@ -74,7 +74,8 @@ impl ControlConfig {
         if self.connect_timeout.is_zero() || self.handshake_timeout.is_zero() {
             return wrong("connect and handshake timeouts are longer than nothing");
         }
-        if self.max_links == 0 || self.max_handshakes == 0 || self.max_output < crate::limits::CONTROL_MESSAGE {
+        if self.max_links == 0 || self.max_handshakes == 0 || self.max_output < crate::limits::CONTROL_MESSAGE
+        {
             return wrong("limits: at least one link, one handshake, and output for one message");
         }
         let hello = Message::Welcome { hello: Box::new(Hello::of(self)), local: vec![0; LOCAL_NAME] };

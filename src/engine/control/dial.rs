@@ -322,9 +322,12 @@ impl Dial {
                 Ok(agreement) if agreement.shared && conn.road() == Road::Unix => {
                     self.choose(conn, hello, Fabric::Shared, core)
                 }
-                Ok(agreement) if agreement.shared && !local.is_empty() => {
-                    self.try_local(Kept { conn, hello, network: agreement.network, until: self.deadline }, &local, core, id)
-                }
+                Ok(agreement) if agreement.shared && !local.is_empty() => self.try_local(
+                    Kept { conn, hello, network: agreement.network, until: self.deadline },
+                    &local,
+                    core,
+                    id,
+                ),
                 Ok(agreement) => match agreement.network {
                     Ok(()) => self.choose(conn, hello, Fabric::Network, core),
                     Err(error) => decline(conn, error, core),
@@ -416,7 +419,9 @@ fn converse(conn: &mut Conn, core: &mut Core) -> Result<Option<Message>> {
         match conn.fill(&mut core.scratch, &shared.counters).map_err(left)? {
             Filled::Bytes(_) => {}
             Filled::Empty => break,
-            Filled::End => return Err(Error::new(Status::Unreachable, "the peer hung up during the handshake")),
+            Filled::End => {
+                return Err(Error::new(Status::Unreachable, "the peer hung up during the handshake"));
+            }
         }
     }
     sent.map_err(left)?;
@@ -446,7 +451,9 @@ fn unreachable(errno: Errno) -> Error {
 fn resolve(shared: &Shared, dial: u32, host: &str, port: u16) {
     let result = match (host, port).to_socket_addrs() {
         Ok(list) => Ok(list.take(CANDIDATES).collect()),
-        Err(error) => Err(Error::new(Status::Unreachable, format!("host name '{host}' is not known ({error})"))),
+        Err(error) => {
+            Err(Error::new(Status::Unreachable, format!("host name '{host}' is not known ({error})")))
+        }
     };
     // A control that ended meanwhile needs no answer.
     let _ = shared.commands.push(Command::Resolved { dial, result });

@@ -236,7 +236,8 @@ fn same_settings(ours: &[(String, String)], theirs: &[(String, String)]) -> Resu
     for (name, _) in ours.iter().chain(theirs) {
         let (here, there) = (value_in(ours, name), value_in(theirs, name));
         if here != there {
-            let show = |value: Option<String>| value.map_or("not set".to_owned(), |value| format!("'{value}'"));
+            let show =
+                |value: Option<String>| value.map_or("not set".to_owned(), |value| format!("'{value}'"));
             let message = format!("setting {name} is {} here, {} at the peer", show(here), show(there));
             return Err(Error::new(Status::SettingsMismatch, message));
         }
@@ -254,5 +255,9 @@ fn no_way(ours: u32, theirs: u32, near: bool) -> String {
         if names.is_empty() { "nothing".to_owned() } else { names.join(" and ") }
     };
     let place = if near { "the same host" } else { "another host" };
-    format!("no way in common: {} allowed here, {} at the peer, which is on {place}", list(ours), list(theirs))
+    format!(
+        "no way in common: {} allowed here, {} at the peer, which is on {place}",
+        list(ours),
+        list(theirs)
+    )
 }

@@ -98,10 +98,14 @@ impl Reactor {
                 self.on(&link, |peer, core| peer.detach(core, route, status));
             }
             Command::SendCredits { link, route, count } => {
-                self.on(&link, |peer, core| peer.send_on(core, route, |route| Message::Credits { route, count }));
+                self.on(&link, |peer, core| {
+                    peer.send_on(core, route, |route| Message::Credits { route, count })
+                });
             }
             Command::AskCredits { link, route } => {
-                self.on(&link, |peer, core| peer.send_on(core, route, |route| Message::CreditsWanted { route }));
+                self.on(&link, |peer, core| {
+                    peer.send_on(core, route, |route| Message::CreditsWanted { route })
+                });
             }
             Command::RefuseCredits { link, route, status } => self.on(&link, |peer, core| {
                 peer.send_on(core, route, |route| Message::CreditsRefused { route, status })

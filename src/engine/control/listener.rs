@@ -112,11 +112,15 @@ fn remove_dead(path: &Path, address: &Address) -> Result<()> {
     let aside = PathBuf::from(aside);
     if std::fs::rename(path, &aside).is_err() {
         return match path.symlink_metadata() {
-            Ok(_) => Err(Error::new(Status::PermissionDenied, format!("cannot replace the dead socket of {address}"))),
+            Ok(_) => Err(Error::new(
+                Status::PermissionDenied,
+                format!("cannot replace the dead socket of {address}"),
+            )),
             Err(_) => Ok(()),
         };
     }
-    let ours = std::fs::symlink_metadata(&aside).is_ok_and(|now| (now.dev(), now.ino()) == (seen.dev(), seen.ino()));
+    let ours =
+        std::fs::symlink_metadata(&aside).is_ok_and(|now| (now.dev(), now.ino()) == (seen.dev(), seen.ino()));
     if ours {
         let _ = std::fs::remove_file(&aside);
         return Ok(());
@@ -133,7 +137,10 @@ fn is_dead(path: &Path) -> bool {
 }
 
 fn in_use(address: &Address) -> Error {
-    Error::new(Status::AlreadyExists, format!("{address} is in use: choose another, or stop who listens there"))
+    Error::new(
+        Status::AlreadyExists,
+        format!("{address} is in use: choose another, or stop who listens there"),
+    )
 }
 
 fn refusal(address: &Address, errno: Errno) -> Error {
@@ -142,7 +149,9 @@ fn refusal(address: &Address, errno: Errno) -> Error {
         Errno::ACCESS | Errno::PERM => {
             Error::new(Status::PermissionDenied, format!("not permitted to listen on {address}"))
         }
-        Errno::ADDRNOTAVAIL => Error::new(Status::NotFound, format!("{address} is not an address of this machine")),
+        Errno::ADDRNOTAVAIL => {
+            Error::new(Status::NotFound, format!("{address} is not an address of this machine"))
+        }
         Errno::NOENT => Error::new(Status::NotFound, format!("the folder of {address} does not exist")),
         errno => Error::os(&format!("listen on {address}"), &errno.into()),
     };

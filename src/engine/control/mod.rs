@@ -201,7 +201,11 @@ impl Control {
 
     /// Asks the peer for the memory behind a key. Answered by [`Notice::Imported`] with `token`.
     pub fn import(&self, link: &Arc<Link>, inbox: &Arc<Notices>, token: u64, ask: KeyAsk) {
-        self.ask(Command::Import { link: link.clone(), ask, answer: Answer::to_import(inbox, token, ask.export_id) });
+        self.ask(Command::Import {
+            link: link.clone(),
+            ask,
+            answer: Answer::to_import(inbox, token, ask.export_id),
+        });
     }
 
     /// Tells the peer that we no longer use an export of its.

@@ -35,7 +35,10 @@ pub struct KeyAsk {
 impl std::fmt::Debug for KeyAsk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The secret stays out of logs.
-        f.debug_struct("KeyAsk").field("export_id", &self.export_id).field("ways", &self.ways).finish_non_exhaustive()
+        f.debug_struct("KeyAsk")
+            .field("export_id", &self.export_id)
+            .field("ways", &self.ways)
+            .finish_non_exhaustive()
     }
 }
 

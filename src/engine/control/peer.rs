@@ -68,7 +68,8 @@ struct Path {
 
 impl Peer {
     pub fn new(id: u32, arrival: Arrival, keepalive: Duration) -> Peer {
-        let Arrival { conn, fabric, dialled, listener, address, peer, credentials, local_addr, peer_addr } = arrival;
+        let Arrival { conn, fabric, dialled, listener, address, peer, credentials, local_addr, peer_addr } =
+            arrival;
         let link = Arc::new(Link::new(LinkFacts {
             id,
             dialled: listener.is_none(),
@@ -131,7 +132,9 @@ impl Peer {
                     self.take_all(core, listeners)?;
                 }
                 Filled::Empty => return Ok(()),
-                Filled::End => return Err(Error::new(Status::ConnectionLost, "the peer's end of the link is gone")),
+                Filled::End => {
+                    return Err(Error::new(Status::ConnectionLost, "the peer's end of the link is gone"));
+                }
             }
         }
         Ok(())
@@ -175,7 +178,9 @@ impl Peer {
             Message::Pong => {}
             Message::Bye { failure, text } => return Err(farewell(failure, &text)),
             // What the acceptor found only after we took the link.
-            Message::Refused { status, text } => return Err(Error::new(status, format!("the peer refused: {text}"))),
+            Message::Refused { status, text } => {
+                return Err(Error::new(status, format!("the peer refused: {text}")));
+            }
             Message::Attach { request, ours } => self.on_attach(request, ours, core, listeners)?,
             Message::Attached { request, credits, ours } => self.on_attached(request, ours, credits, core)?,
             Message::AttachRefused { request, status, text } => {
@@ -235,13 +240,18 @@ impl Peer {
         core: &Core,
         listeners: &HashMap<u32, ListenerEntry>,
     ) -> Result<()> {
-        let refused = |status: Status, text: &str| Message::AttachRefused { request, status, text: text.to_owned() };
+        let refused =
+            |status: Status, text: &str| Message::AttachRefused { request, status, text: text.to_owned() };
         let entry = self.listener.and_then(|id| listeners.get(&id).map(|entry| (id, entry)));
         let Some((listener, entry)) = entry else {
             return self.send(core, &refused(Status::Unreachable, "the listener is closed"), None);
         };
         if self.questions.len() >= CONTROL_PENDING {
-            return self.send(core, &refused(Status::LimitReached, "too many attaches wait for an answer"), None);
+            return self.send(
+                core,
+                &refused(Status::LimitReached, "too many attaches wait for an answer"),
+                None,
+            );
         }
         if self.questions.insert(request, theirs.route).is_some() {
             return Err(broken("an attach with the number of one that is open"));
@@ -290,7 +300,10 @@ impl Peer {
     /// Keeps `answer` under a new request number; refuses it when too many are open.
     fn ask(&mut self, answer: Answer) -> Option<u32> {
         if self.asked.len() >= CONTROL_PENDING {
-            answer.fail(Error::new(Status::LimitReached, "too many questions are open on the link; wait for answers"));
+            answer.fail(Error::new(
+                Status::LimitReached,
+                "too many questions are open on the link; wait for answers",
+            ));
             return None;
         }
         loop {
@@ -313,7 +326,10 @@ impl Peer {
             return Ok(());
         }
         if ours.address.len() > self.longest_address() {
-            answer.fail(Error::new(Status::InvalidArgument, "the worker's address is longer than the peer takes"));
+            answer.fail(Error::new(
+                Status::InvalidArgument,
+                "the worker's address is longer than the peer takes",
+            ));
             return Ok(());
         }
         self.watch(&answer.inbox().clone());
@@ -342,9 +358,16 @@ impl Peer {
         let Some(theirs) = self.questions.remove(&request) else { return Ok(()) };
         let foreign = self.routes.get(&ours.route).is_some_and(|path| !Arc::ptr_eq(&path.inbox, &inbox));
         if foreign || ours.address.len() > self.longest_address() {
-            tracing::error!(route = ours.route, "an attach was accepted with a route in use or a long address");
+            tracing::error!(
+                route = ours.route,
+                "an attach was accepted with a route in use or a long address"
+            );
             let text = "the acceptor's route or address is wrong".to_owned();
-            return self.send(core, &Message::AttachRefused { request, status: Status::Internal, text }, None);
+            return self.send(
+                core,
+                &Message::AttachRefused { request, status: Status::Internal, text },
+                None,
+            );
         }
         self.watch(&inbox);
         self.routes.insert(ours.route, Path { inbox, theirs });

@@ -282,7 +282,9 @@ impl Reactor {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Listen { id, sockets, inbox, user_data } => self.add_listener(id, sockets, inbox, user_data),
+            Command::Listen { id, sockets, inbox, user_data } => {
+                self.add_listener(id, sockets, inbox, user_data)
+            }
             Command::CloseListener { id } => self.remove_listener(id),
             Command::Dial { address, answer } => self.dial(&address, answer),
             Command::Resolved { dial, result } => self.on_resolved(dial, result),

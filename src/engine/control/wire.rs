@@ -45,7 +45,8 @@ impl Header {
         let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let [_, _, _, _, l0, l1, l2, l3, k0, k1, f0, f1] = *bytes;
         let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
-        let header = Header { length, kind: u16::from_le_bytes([k0, k1]), flags: u16::from_le_bytes([f0, f1]) };
+        let header =
+            Header { length, kind: u16::from_le_bytes([k0, k1]), flags: u16::from_le_bytes([f0, f1]) };
         if length > CONTROL_MESSAGE - HEADER_BYTES {
             return Err(broken("a control message is longer than the limit"));
         }
@@ -108,7 +109,8 @@ impl<'a> Reader<'a> {
     /// Like [`Reader::bytes`], and it is UTF-8.
     pub fn text(&mut self, limit: usize) -> Result<String> {
         let bytes = self.bytes(limit)?;
-        let text = std::str::from_utf8(bytes).map_err(|_| broken("a text of a control message is not UTF-8"))?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|_| broken("a text of a control message is not UTF-8"))?;
         Ok(text.to_owned())
     }
 

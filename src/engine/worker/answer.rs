@@ -8,9 +8,9 @@ use super::fabric::{Ended, Started, Token};
 use super::pending::Outcome;
 use super::work::Local;
 use crate::engine::control::KeyGrant;
+use crate::engine::frame::{Frame, Kind, Operands};
 use crate::engine::import;
 use crate::engine::key::Key;
-use crate::engine::frame::{Frame, Kind, Operands};
 use crate::engine::options::way;
 use crate::engine::region::Region;
 use crate::engine::request::Op;
@@ -45,7 +45,9 @@ impl Core {
             Kind::SessionClose => self.session_ended(peer, channel, frame.reply_status()),
             Kind::Window => {}
             Kind::Message => self.message_came(fabric, peer, channel, inline, data),
-            Kind::Get | Kind::Put | Kind::Atomic => self.serve(fabric, peer, &frame, kind, header, inline, data),
+            Kind::Get | Kind::Put | Kind::Atomic => {
+                self.serve(fabric, peer, &frame, kind, header, inline, data)
+            }
             Kind::GetReply => self.get_answered(fabric, peer, &frame, inline, data),
             Kind::PutReply => self.put_answered(peer, &frame),
             Kind::AtomicReply => self.atomic_answered(peer, &frame, header),
@@ -132,7 +134,9 @@ impl Core {
         let received = ended.kind == crate::ucx::Kind::Receive;
         let end = match &ended.status {
             Err(status) => Some(lost(status)),
-            Ok(()) if pending.way == way::RMA => Some(Outcome { value: ended.value, ..Outcome::moved(pending.length) }),
+            Ok(()) if pending.way == way::RMA => {
+                Some(Outcome { value: ended.value, ..Outcome::moved(pending.length) })
+            }
             Ok(()) if received || pending.op == Op::Send => Some(Outcome::moved(pending.length)),
             // The frame is on its way; the reply is the end.
             Ok(()) => None,

@@ -112,7 +112,6 @@ impl Channel {
 pub(super) struct Channels {
     list: Vec<Slot>,
     free: Vec<u32>,
-    open: usize,
 }
 
 struct Slot {
@@ -123,10 +122,6 @@ struct Slot {
 const INDEX: u32 = (1 << 20) - 1;
 
 impl Channels {
-    pub fn len(&self) -> usize {
-        self.open
-    }
-
     pub fn get(&mut self, number: u32) -> Option<&mut Channel> {
         let slot = self.list.get_mut((number & INDEX) as usize)?;
         if slot.number == number { slot.channel.as_mut() } else { None }
@@ -134,7 +129,6 @@ impl Channels {
 
     /// Opens a channel under a number of our choice.
     pub fn open(&mut self, channel: Channel) -> u32 {
-        self.open += 1;
         if let Some(index) = self.free.pop() {
             let slot = &mut self.list[index as usize];
             slot.channel = Some(channel);
@@ -159,7 +153,6 @@ impl Channels {
             return false;
         }
         *slot = Slot { number, channel: Some(channel) };
-        self.open += 1;
         true
     }
 
@@ -171,7 +164,6 @@ impl Channels {
             return None;
         }
         let channel = slot.channel.take()?;
-        self.open -= 1;
         if reuse {
             slot.number = number.wrapping_add(INDEX + 1);
             self.free.push(index);

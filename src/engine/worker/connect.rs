@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::channel::{Channel, Peer, Stage};
 use super::core::Core;
 use super::pending::Outcome;
-use crate::engine::fabric::FabricKey;
 use crate::engine::control::{Attach, Link, Notice};
+use crate::engine::fabric::FabricKey;
 use crate::engine::frame::{Frame, Kind};
 use crate::engine::info::SessionState;
 use crate::engine::request::{COMPLETION_EVENT, Completion, Op};
@@ -323,6 +323,7 @@ impl Core {
     /// Takes a channel away; its operations end with `status`, what UCX holds of them is waited for.
     fn end_channel(&mut self, id: u64, number: u32, status: Status) -> Option<Arc<Session>> {
         let peer = self.peers.get_mut(id)?;
+        let lost = peer.stage == Stage::Down;
         let dialled = peer.accepted.is_none();
         let channel = peer.channels.close(number, dialled)?;
         if dialled {
@@ -334,7 +335,7 @@ impl Core {
         let session = channel.session.clone();
         self.drop_arriving(channel.arriving);
         for op in self.ops.ids(|op| op.parent.is_none() && Arc::ptr_eq(&op.session, &session)) {
-            self.abort(op, status);
+            if lost { self.lose(op, status) } else { self.abort(op, status) }
         }
         self.open_waiting(id);
         Some(session)
@@ -387,7 +388,8 @@ impl Core {
         let mut expired = Vec::new();
         for id in self.peers.ids(|peer| peer.stage == Stage::Up) {
             let Some(peer) = self.peers.get_mut(id) else { continue };
-            let old = peer.channels.iter().filter(|(_, c)| ticks.wrapping_sub(c.session.last_used()) >= limit);
+            let old =
+                peer.channels.iter().filter(|(_, c)| ticks.wrapping_sub(c.session.last_used()) >= limit);
             expired.extend(old.map(|(number, channel)| (id, number, channel.session.clone())));
         }
         for (id, number, session) in expired {

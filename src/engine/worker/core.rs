@@ -26,6 +26,9 @@ const ROUND: usize = 256;
 /// Longest sleep: UCX 1.13 is known to miss a wake-up now and then.
 const NAP: Duration = Duration::from_millis(100);
 
+/// How long UCX has to let go of operations of a lost peer before they complete without.
+const GRACE: Duration = Duration::from_millis(50);
+
 /// State of the thread that makes progress.
 pub(super) struct Core {
     pub(super) worker: Weak<Worker>,
@@ -266,6 +269,27 @@ impl Core {
         self.settle(id, Outcome::of(status));
     }
 
+    /// Ends an operation whose peer is lost. A peer that was stopped can keep UCX from letting go; then the operation
+    /// completes after [`GRACE`], and its memory stays with UCX until the worker closes.
+    pub(super) fn lose(&mut self, id: u64, status: Status) {
+        for piece in self.ops.ids(|piece| piece.parent == Some(id)) {
+            self.lose(piece, status);
+        }
+        self.settle(id, Outcome::of(status));
+        if let Some(pending) = self.ops.get_mut(id) {
+            pending.lost = true;
+            self.timers.add(id, GRACE);
+        }
+    }
+
+    /// What UCX holds of an operation of a lost peer is given up.
+    fn give_up(&mut self, id: u64) {
+        if let Some(pending) = self.ops.get_mut(id) {
+            pending.held = 0;
+            self.try_finish(id);
+        }
+    }
+
     fn cancel(&mut self, user_data: u64) {
         for id in self.ops.ids(|op| op.user_data == user_data && op.parent.is_none()) {
             self.abort(id, Status::Canceled);
@@ -275,8 +299,10 @@ impl Core {
 
     fn expire(&mut self, now: Instant) {
         while let Some(id) = self.timers.pop(now) {
-            if self.ops.get(id).is_some() {
-                self.abort(id, Status::TimedOut);
+            match self.ops.get(id) {
+                Some(pending) if pending.lost => self.give_up(id),
+                Some(_) => self.abort(id, Status::TimedOut),
+                None => {}
             }
         }
         self.expire_sessions(now);
@@ -314,8 +340,12 @@ impl Core {
         while let Some(order) = worker.orders.pop() {
             match order {
                 Order::Work(work) => self.complete(work.user_data, work.op, Outcome::of(status)),
-                Order::Connect(session) => self.complete(session.user_data(), Op::SessionConnect, Outcome::of(status)),
-                Order::Close(_, user_data) => self.complete(user_data, Op::SessionClosed, Outcome::of(status)),
+                Order::Connect(session) => {
+                    self.complete(session.user_data(), Op::SessionConnect, Outcome::of(status))
+                }
+                Order::Close(_, user_data) => {
+                    self.complete(user_data, Op::SessionClosed, Outcome::of(status))
+                }
                 Order::Cancel(_) | Order::Window(_) => {}
             }
         }
@@ -326,7 +356,11 @@ impl Core {
                 self.complete(pending.user_data, pending.op, Outcome::of(status));
             }
         }
-        let waiting = self.peers.ids(|_| true).into_iter().filter_map(|id| self.peers.get_mut(id).map(|p| std::mem::take(&mut p.waiting)));
+        let waiting = self
+            .peers
+            .ids(|_| true)
+            .into_iter()
+            .filter_map(|id| self.peers.get_mut(id).map(|p| std::mem::take(&mut p.waiting)));
         for session in waiting.flatten().collect::<Vec<_>>() {
             self.complete(session.user_data(), Op::SessionConnect, Outcome::of(status));
         }
@@ -343,5 +377,4 @@ impl Core {
         self.fabrics.shut();
         self.out.clear();
     }
-
 }

@@ -7,8 +7,8 @@ use rustix::event::{Timespec, epoll};
 
 use crate::engine::buffer::Span;
 use crate::engine::context::Context;
-use crate::engine::fabric::FabricKey;
 use crate::engine::control::Notice;
+use crate::engine::fabric::FabricKey;
 use crate::engine::inbox::Inbox;
 use crate::limits;
 use crate::status::{Error, Result, Status};
@@ -86,7 +86,8 @@ pub(super) struct Fabrics {
 
 impl Fabrics {
     pub fn new(inbox: &Inbox<Notice>) -> Result<Fabrics> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| Error::os("epoll_create", &e.into()))?;
+        let epoll =
+            epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| Error::os("epoll_create", &e.into()))?;
         let fabrics = Fabrics { list: Vec::new(), epoll };
         fabrics.watch(inbox.fd())?;
         Ok(fabrics)
@@ -107,7 +108,10 @@ impl Fabrics {
             return Ok(known);
         }
         if self.list.len() >= limits::FABRICS {
-            return Err(Error::new(Status::LimitReached, "too many sets of network devices: name the devices to use"));
+            return Err(Error::new(
+                Status::LimitReached,
+                "too many sets of network devices: name the devices to use",
+            ));
         }
         let mut worker: ucx::Worker<Span> = ucx::Worker::new(context.fabric(key)?)?;
         // Armed or not, an epoll set never reads: only whoever sleeps arms.
@@ -156,7 +160,12 @@ impl Fabrics {
 
     pub fn next_completed(&mut self, fabric: usize) -> Option<Ended> {
         let done = self.list[fabric].worker.next_completed()?;
-        Some(Ended { token: Token::unpack(done.token), kind: done.kind, status: done.status, value: done.value })
+        Some(Ended {
+            token: Token::unpack(done.token),
+            kind: done.kind,
+            status: done.status,
+            value: done.value,
+        })
     }
 
     pub fn next_failure(&mut self, fabric: usize) -> Option<(EndpointId, UcsStatus)> {
@@ -204,7 +213,8 @@ impl Fabrics {
 
     /// Sleeps until something rings.
     pub fn wait(&self, limit: Option<Duration>) -> Result<()> {
-        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 4];
+        let mut events =
+            [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 4];
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         match epoll::wait(&self.epoll, &mut events[..], limit.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
@@ -239,7 +249,8 @@ mod tests {
     #[test]
     fn tokens_survive_the_way_through_ucx() {
         let id = ((1 << 29) - 1) << 32 | 7;
-        for token in [Token::Op(id), Token::Flushed(id), Token::Incoming(id), Token::Served(id), Token::Frame] {
+        for token in [Token::Op(id), Token::Flushed(id), Token::Incoming(id), Token::Served(id), Token::Frame]
+        {
             assert_eq!(Token::unpack(token.pack()), token);
         }
     }

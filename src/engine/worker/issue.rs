@@ -5,20 +5,20 @@ use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 use super::core::Core;
+use super::fabric::Started;
 use super::fabric::Token;
 use super::mapped;
 use super::pending::{Outcome, Pending};
 use super::work::{Local, Work};
 use crate::engine::control::KeyAsk;
-use crate::engine::key::{Key, Rights};
 use crate::engine::frame::{Access, Compact, Frame, Kind, Operands};
 use crate::engine::info::SessionState;
+use crate::engine::key::{Key, Rights};
 use crate::engine::options::way;
 use crate::engine::region::{Region, Way};
 use crate::engine::request::{Op, Segment};
 use crate::engine::session::Session;
 use crate::status::Status;
-use super::fabric::Started;
 
 impl Core {
     /// Starts a checked request.
@@ -54,6 +54,7 @@ impl Core {
             way: way::MESSAGE,
             held: 0,
             outcome: None,
+            lost: false,
             done: 0,
             parent: None,
             pieces: 0,
@@ -85,6 +86,7 @@ impl Core {
             way: way::MESSAGE,
             held: 0,
             outcome: None,
+            lost: false,
             done: 0,
             parent,
             pieces: 0,
@@ -131,12 +133,16 @@ impl Core {
                 pending.way = way::MAPPED;
                 self.issue_mapped(id, &region)
             }
-            Way::Rma { .. } => {
-                pending.way = way::RMA;
-                self.issue_rma(id, &region)
-            }
-            Way::Message => self.issue_access(id, &region),
+            // UCX emulates atomics where there is no RDMA device, and newer versions do it wrong.
+            Way::Rma { .. } if right != Rights::ATOMIC || self.is_rdma(id) => self.issue_rma(id, &region),
+            Way::Rma { .. } | Way::Message => self.issue_access(id, &region),
         }
+    }
+
+    fn is_rdma(&self, id: u64) -> bool {
+        let place = self.ops.get(id).map(|pending| pending.session.place().0);
+        let peer = place.and_then(|index| self.peers.id_at(index)).and_then(|id| self.peers.get(id));
+        peer.is_some_and(|peer| self.fabrics.key(peer.fabric).has_rdma())
     }
 
     fn issue_mapped(&mut self, id: u64, region: &Arc<Region>) {
@@ -168,7 +174,11 @@ impl Core {
         let mut frame = Frame::new(kind, 0, channel, id);
         frame.method = u32::from(pending.op == Op::CompareSwap).into();
         if !atomic {
-            let payload = if kind == Kind::Put { std::mem::replace(&mut pending.local, Local::None) } else { Local::None };
+            let payload = if kind == Kind::Put {
+                std::mem::replace(&mut pending.local, Local::None)
+            } else {
+                Local::None
+            };
             if kind == Kind::Put {
                 self.note_put(id);
             }
@@ -276,7 +286,8 @@ impl Core {
     /// Asks the peer for what a key grants.
     fn import(&mut self, id: u64) {
         let Some(pending) = self.ops.get(id) else { return };
-        let decoded = pending.key.as_ref().ok_or(Status::InvalidArgument.into()).and_then(|key| Key::decode(&key[..]));
+        let decoded =
+            pending.key.as_ref().ok_or(Status::InvalidArgument.into()).and_then(|key| Key::decode(&key[..]));
         let Some(link) = pending.session.link().cloned() else {
             return self.settle(id, Outcome::of(Status::WrongState));
         };

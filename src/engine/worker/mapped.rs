@@ -4,18 +4,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::Worker;
 use super::core::Core;
 use super::pending::{Outcome, Pending};
 use super::work::Local;
-use super::Worker;
+use crate::engine::buffer::Span;
 use crate::engine::handle;
-use crate::engine::key::Rights;
 use crate::engine::info::SessionState;
+use crate::engine::key::Rights;
 use crate::engine::options::Mode;
 use crate::engine::region::{Region, Way};
 use crate::engine::request::{Completion, Op, Request};
 use crate::engine::session::Session;
-use crate::engine::buffer::Span;
 use crate::status::Status;
 use crate::telemetry::{SAMPLE, Tally};
 
@@ -145,7 +145,9 @@ impl Core {
     pub(super) fn step_copies(&mut self) -> bool {
         let Some(id) = self.copies.pop_front() else { return false };
         let Some(pending) = self.ops.get_mut(id) else { return true };
-        let (Some(region), Local::Span(local)) = (pending.region.clone(), &pending.local) else { return true };
+        let (Some(region), Local::Span(local)) = (pending.region.clone(), &pending.local) else {
+            return true;
+        };
         let step = STEP.min(pending.length - pending.done);
         let offset = pending.region_offset + pending.done;
         match copy(pending.op, local, pending.done, &region, offset, step) {

@@ -10,9 +10,9 @@ use super::fabric::{Started, Token};
 use super::pending::Outcome;
 use super::work::Local;
 use crate::engine::buffer::Buffer;
-use crate::engine::pool::UNINITIALISED;
 use crate::engine::frame::{Frame, Kind};
 use crate::engine::handle;
+use crate::engine::pool::UNINITIALISED;
 use crate::engine::request::{COMPLETION_EVENT, COMPLETION_INLINE, Completion, INLINE_MESSAGE, Op};
 use crate::engine::session::Session;
 use crate::limits;
@@ -129,7 +129,13 @@ impl Core {
     }
 
     /// Gives a payload memory; gives it back when there is none now.
-    fn land(&mut self, peer: u64, channel: u32, session: &Arc<Session>, held: Held) -> Result<Arriving, Held> {
+    fn land(
+        &mut self,
+        peer: u64,
+        channel: u32,
+        session: &Arc<Session>,
+        held: Held,
+    ) -> Result<Arriving, Held> {
         let length = held.len();
         let Ok(buffer) = self.context.alloc(length, UNINITIALISED) else { return Err(held) };
         let Ok(span) = buffer.whole() else { return Err(held) };
@@ -160,7 +166,9 @@ impl Core {
     /// UCX has moved the bytes, or failed to.
     pub(super) fn incoming_done(&mut self, id: u64, moved: bool) {
         match self.incoming.remove(id) {
-            Some(Incoming::Message { buffer, peer, channel }) => self.message_moved(id, &buffer, peer, channel, moved),
+            Some(Incoming::Message { buffer, peer, channel }) => {
+                self.message_moved(id, &buffer, peer, channel, moved)
+            }
             Some(Incoming::Put { peer, frame }) => {
                 let status = if moved { Status::Ok } else { Status::ConnectionLost };
                 self.reply(peer, &frame, Kind::PutReply, status);
@@ -186,7 +194,9 @@ impl Core {
     }
 
     fn arrived(&mut self, peer: u64, number: u32, arriving: Arriving) {
-        let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number)) else { return };
+        let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number)) else {
+            return;
+        };
         match arriving {
             Arriving::Ready(event) if channel.arriving.is_empty() => self.announce_message(event),
             other => {
@@ -217,7 +227,9 @@ impl Core {
     /// Tries again to find memory for messages that had none.
     pub(super) fn feed_starved(&mut self) {
         for (peer, number) in std::mem::take(&mut self.starved) {
-            let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number)) else { continue };
+            let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number)) else {
+                continue;
+            };
             let session = channel.session.clone();
             let waiting = std::mem::take(&mut channel.arriving);
             let mut fed = VecDeque::with_capacity(waiting.len());
@@ -256,7 +268,7 @@ impl Core {
                     if let Some(buffer) = buffer {
                         let _ = self.context.release_buffer(&buffer);
                     }
-                },
+                }
                 _ => {}
             }
         }

@@ -18,8 +18,8 @@ mod work;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
@@ -27,10 +27,10 @@ use parking_lot::Mutex;
 
 use self::core::Core;
 use self::work::Work;
+use super::bell::Bell;
 use super::context::Context;
 use super::control::Notice;
 use super::handle;
-use super::bell::Bell;
 use super::inbox::Inbox;
 use super::options::{Mode, WorkerOptions};
 use super::request::{COMPLETION_EVENT, COMPLETION_INLINE, Completion, Op, Request};
@@ -44,7 +44,7 @@ const CLOSED: u8 = 1;
 const POISONED: u8 = 2;
 
 /// What crosses from any thread to the one that makes progress.
-pub(super) enum Order {
+pub(in crate::engine) enum Order {
     /// A checked request.
     Work(Work),
     /// Open this session.
@@ -60,7 +60,6 @@ pub(super) enum Order {
 /// Progress and a completion queue.
 pub struct Worker {
     id: std::sync::OnceLock<u64>,
-    me: Weak<Worker>,
     context: Arc<Context>,
     mode: Mode,
     spin: Duration,
@@ -84,9 +83,8 @@ impl Worker {
         let ready = Bell::new()?;
         let number = context.number_worker()?;
         let core = Core::new(context.clone(), inbox.clone(), number)?;
-        let worker = Arc::new_cyclic(|me| Worker {
+        let worker = Arc::new(Worker {
             id: std::sync::OnceLock::new(),
-            me: me.clone(),
             context: context.clone(),
             mode: options.mode,
             spin: options.spin,
@@ -103,7 +101,8 @@ impl Worker {
         });
         worker.core.lock().bind(&worker);
         let id = handle::WORKERS.insert(worker.clone());
-        let id = id.ok_or_else(|| Error::new(Status::LimitReached, "no handle is left for another worker"))?;
+        let id =
+            id.ok_or_else(|| Error::new(Status::LimitReached, "no handle is left for another worker"))?;
         let _ = worker.id.set(id);
         if options.mode == Mode::Threaded
             && let Err(error) = thread::start(&worker)

@@ -45,6 +45,8 @@ pub(super) struct Pending {
     /// Operations of UCX that may still touch its memory.
     pub held: u32,
     pub outcome: Option<Outcome>,
+    /// Its peer is lost: if UCX does not let go soon, it completes without.
+    pub lost: bool,
     /// Bytes done so far by a mapped copy in steps.
     pub done: u64,
     /// The vectored operation it is a piece of.

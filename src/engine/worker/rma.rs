@@ -8,6 +8,7 @@ use super::core::Core;
 use super::fabric::{Started, Token, started};
 use super::pending::Outcome;
 use super::work::Local;
+use crate::engine::options::way;
 use crate::engine::region::{Region, Way};
 use crate::engine::request::Op;
 use crate::status::{Error, Status};
@@ -55,6 +56,7 @@ impl Core {
         let remote = address + pending.region_offset;
         let worker = self.fabrics.worker(fabric);
         let token = Token::Op(id).pack();
+        pending.way = way::RMA;
         match (&pending.local, pending.op) {
             (Local::Span(span), Op::Get) => started(worker.get(endpoint, rkey, remote, span.clone(), token)),
             (Local::Span(span), Op::Put) => started(worker.put(endpoint, rkey, remote, span.clone(), token)),
@@ -67,7 +69,13 @@ impl Core {
     }
 
     /// The unpacked key of a region for an endpoint, kept while the region lives.
-    fn rkey(&mut self, fabric: usize, endpoint: EndpointId, region: &Arc<Region>, packed: &[u8]) -> Result<RkeyId, Status> {
+    fn rkey(
+        &mut self,
+        fabric: usize,
+        endpoint: EndpointId,
+        region: &Arc<Region>,
+        packed: &[u8],
+    ) -> Result<RkeyId, Status> {
         let name = (endpoint, Arc::as_ptr(region) as usize);
         if let Some(known) = self.rkeys.get(&name).filter(|known| known.region.strong_count() > 0) {
             return Ok(known.rkey);

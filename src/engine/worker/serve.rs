@@ -7,8 +7,8 @@ use super::fabric::{Started, Token};
 use super::message::Incoming;
 use super::work::Local;
 use crate::engine::buffer::Span;
-use crate::engine::key::{Rights, Secret};
 use crate::engine::frame::{Access, Frame, Kind, Operands};
+use crate::engine::key::{Rights, Secret};
 use crate::limits;
 use crate::status::Status;
 use crate::ucx::Data;
@@ -67,7 +67,15 @@ impl Core {
         }
     }
 
-    fn serve_put(&mut self, fabric: usize, peer: u64, frame: &Frame, header: &[u8], inline: &[u8], data: Data) {
+    fn serve_put(
+        &mut self,
+        fabric: usize,
+        peer: u64,
+        frame: &Frame,
+        header: &[u8],
+        inline: &[u8],
+        data: Data,
+    ) {
         let landed = self.granted(header, Rights::WRITE).and_then(|(span, access)| {
             let came = inline.len() as u64 + data.len() as u64;
             if came != access.length.get() { Err(Status::Protocol) } else { Ok(span) }
@@ -121,7 +129,8 @@ impl Core {
         let (access, _) = Access::decode(header)?;
         let length = if right == Rights::ATOMIC { 8 } else { access.length.get() };
         let exports = self.context.exports();
-        let span = exports.check(access.export.get(), &Secret(access.secret), access.offset.get(), length, right)?;
+        let span =
+            exports.check(access.export.get(), &Secret(access.secret), access.offset.get(), length, right)?;
         Ok((span, access))
     }
 

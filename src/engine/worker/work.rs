@@ -12,7 +12,7 @@ use crate::status::Status;
 use zerocopy::FromBytes;
 
 /// Local memory of an operation.
-pub(super) enum Local {
+pub(in crate::engine) enum Local {
     /// None.
     None,
     /// Registered memory; a counted reference, so that releasing the buffer waits for the operation.
@@ -24,13 +24,13 @@ pub(super) enum Local {
 }
 
 /// Bytes of a short message.
-pub(super) struct Short {
+pub(in crate::engine) struct Short {
     bytes: [u8; SHORT],
     len: u8,
 }
 
 /// Longest message kept without an allocation.
-pub(super) const SHORT: usize = 64;
+pub(in crate::engine) const SHORT: usize = 64;
 
 impl Short {
     fn new(data: &[u8]) -> Short {
@@ -45,7 +45,7 @@ impl Short {
 }
 
 /// A checked request.
-pub(super) struct Work {
+pub(in crate::engine) struct Work {
     pub user_data: u64,
     pub op: Op,
     pub timeout_us: u32,
