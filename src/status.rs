@@ -128,6 +128,8 @@ impl fmt::Display for Status {
     }
 }
 
+impl std::error::Error for Status {}
+
 /// A failed call: its status, what the system or UCX said, and what to do about it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message} ({})", status.name())]

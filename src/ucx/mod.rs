@@ -7,12 +7,14 @@
 //! Memory that UCX reads or writes is owned by the worker from the call until the operation has ended; see [`Pinned`].
 
 pub mod context;
+mod core;
 pub mod endpoint;
 pub mod library;
 pub mod memory;
 pub mod message;
 mod operation;
 pub mod pending;
+mod registry;
 pub mod status;
 pub mod worker;
 
@@ -23,4 +25,4 @@ pub use memory::{Memory, Pinned};
 pub use message::{Data, Eager, Message, Rendezvous};
 pub use pending::{Completed, Kind, Protocol, Started};
 pub use status::UcsStatus;
-pub use worker::{Signal, Worker};
+pub use worker::{Signal, Worker, leaked};

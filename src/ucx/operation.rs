@@ -1,12 +1,13 @@
 //! Operations: messages out, their data in, get, put, atomics, flush.
 #![allow(unsafe_code, reason = "calls UCX")]
 
+use super::core::{Core, on_received};
 use super::endpoint::{EndpointId, RkeyId};
 use super::memory::Pinned;
 use super::message::Rendezvous;
 use super::pending::{Kind, Protocol, Slot, Started};
 use super::status::UcsStatus;
-use super::worker::{AM_ID, Core, Worker, on_received};
+use super::worker::{AM_ID, Worker};
 use crate::limits;
 use crate::status::{Error, Result, Status};
 use std::ptr::{self, NonNull};
@@ -235,6 +236,9 @@ impl<P: Pinned> Worker<P> {
     }
 
     /// Adds to a peer's 64-bit word, aligned to 8. Always followed by a [`Kind::Atomic`] with the value before.
+    ///
+    /// UCX 1.13 emulates atomics where the transport has none; 1.22 does not (measured, TCP and shared memory with the
+    /// caller's memory): there they end with `CANCELED`, and the endpoint may fail.
     ///
     /// # Errors
     /// `InvalidArgument` for an unaligned address; as [`get`](Self::get).

@@ -1,12 +1,13 @@
 //! Operations in flight: what UCX uses until they end, at addresses that do not change.
 #![allow(unsafe_code, reason = "slots are shared with UCX by address")]
 
+use super::core::Core;
 use super::endpoint::RkeyId;
 use super::memory::Pinned;
 use super::status::UcsStatus;
-use super::worker::Core;
 use crate::limits::COMPACT_FRAME;
 use crate::status::Error;
+use std::fmt;
 use std::ptr::{self, NonNull};
 use ucx_sys::ucp_dt_iov_t;
 
@@ -26,7 +27,6 @@ pub enum Protocol {
 }
 
 /// What became of an operation that was asked for. `M` is its memory: one [`Pinned`] value or several.
-#[derive(Debug)]
 pub enum Started<M> {
     /// It has ended well, and there will be no [`Completed`]. The memory comes back.
     Done(Option<M>),
@@ -34,6 +34,17 @@ pub enum Started<M> {
     Pending,
     /// It was refused or failed at once, and there will be no [`Completed`]. The memory comes back.
     Failed(Error, Option<M>),
+}
+
+impl<M> fmt::Debug for Started<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let memory = |memory: &Option<M>| if memory.is_some() { "memory" } else { "no memory" };
+        match self {
+            Started::Done(back) => write!(f, "Done({})", memory(back)),
+            Started::Pending => f.write_str("Pending"),
+            Started::Failed(error, back) => write!(f, "Failed({error}, {})", memory(back)),
+        }
+    }
 }
 
 /// What an operation was.
