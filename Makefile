@@ -56,7 +56,7 @@ test:
 	$(CARGO) fmt --check --all
 	tests/tree.sh
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked -p rdma-engine -p ucx-sys
 	tests/install.sh
 	tests/readme.sh
 
@@ -66,8 +66,9 @@ check: test
 	scripts/check.sh
 
 # Beside raw UCX, interleaved; the table and target/bench.json.
-bench: lib
-	$(CARGO) bench --locked
+bench:
+	@scripts/setup.sh bench
+	$(MAKE) -C benches bench
 
 # A server under traffic for SOAK_SECONDS (600): memory and descriptors must not grow.
 soak: lib

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, on Debian and its like; elsewhere says what to install. Silent when all is there.
+# `setup.sh bench` adds what raw UCX is measured with.
 set -euo pipefail
 
 # Programs to build and test with, and the Debian packages that have them.
@@ -16,6 +17,10 @@ ucx_is_there() {
 }
 ucx_is_there || missing+=(libucx0)
 [[ -e /usr/include/stdio.h ]] || missing+=(libc6-dev)
+if [[ ${1:-} == bench ]]; then
+    [[ -e /usr/include/ucp/api/ucp.h ]] || missing+=(libucx-dev)
+    command -v ucx_perftest > /dev/null || missing+=(ucx-utils)
+fi
 
 if ((${#missing[@]})); then
     if ! command -v apt-get > /dev/null; then
