@@ -1,2 +1,0 @@
-//! `rde`: the command line of the engine.
-fn main() {}

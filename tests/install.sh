@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Installs into a folder of its own, builds and runs C programs against that copy, uninstalls, finds nothing left.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
+trap 'echo "install.sh: line $LINENO failed" >&2' ERR
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+
+layout() { (cd "$stage" && find . -not -type d | sort); }
+
+# Debian's multiarch folder under a DESTDIR, as a package would.
+make --no-print-directory -s install DESTDIR="$stage" PREFIX=/usr LIBDIR=/usr/lib/multi-arch
+diff <(layout) <(cat << END
+./usr/bin/rde
+./usr/include/rdma_engine.h
+./usr/include/rdma_engine.hpp
+./usr/lib/multi-arch/librdma_engine.a
+./usr/lib/multi-arch/librdma_engine.so
+./usr/lib/multi-arch/librdma_engine.so.0
+./usr/lib/multi-arch/librdma_engine.so.$version
+./usr/lib/multi-arch/pkgconfig/rdma_engine.pc
+END
+)
+grep -qx 'libdir=/usr/lib/multi-arch' "$stage/usr/lib/multi-arch/pkgconfig/rdma_engine.pc"
+make --no-print-directory -s uninstall DESTDIR="$stage" PREFIX=/usr LIBDIR=/usr/lib/multi-arch
+[[ -z $(layout) ]] || { echo "install.sh: uninstall left:" >&2; layout >&2; exit 1; }
+rm -rf "${stage:?}"/*
+
+# A prefix that programs can be built against.
+make --no-print-directory -s install PREFIX="$stage"
+export PKG_CONFIG_PATH=$stage/lib/pkgconfig
+[[ $(pkg-config --modversion rdma_engine) == "$version" ]]
+readelf -d "$stage/lib/librdma_engine.so" | grep -q 'SONAME.*\[librdma_engine\.so\.0\]'
+[[ $("$stage/bin/rde" --version) == "rde $version" ]]
+
+# The C and C++ tests of the interface, when they are there: plain, sanitizers, valgrind.
+RDE_PREFIX=$stage tests/c/run.sh
+
+mkdir "$stage/examples"
+read -ra shared <<< "$(pkg-config --cflags --libs rdma_engine) -Wl,-rpath,$stage/lib"
+read -ra static <<< "$(pkg-config --cflags rdma_engine) $stage/lib/librdma_engine.a $(pkg-config --libs-only-l --static rdma_engine | sed 's/-lrdma_engine//')"
+for compiler in gcc clang; do
+    for kind in shared static; do
+        declare -n flags=$kind
+        for name in hello epoll_loop transfer; do
+            sources=("c-examples/$name.c")
+            [[ $name != transfer ]] || sources+=(c-examples/sha256.c)
+            "$compiler" -std=c11 -O2 -Wall -Wextra -Wpedantic -Werror "${sources[@]}" -o "$stage/examples/$name-$kind" "${flags[@]}"
+        done
+        echo "== examples: $compiler, $kind"
+        [[ $("$stage/examples/hello-$kind") == "Hello from the other side's memory." ]]
+        # A short message, an empty one, and one too long to travel in a completion.
+        long=$(printf 'x%.0s' {1..1000})
+        [[ $(printf 'one\n\n%s\nlast' "$long" | "$stage/examples/epoll_loop-$kind") == $'one\n\n'"$long"$'\nlast' ]]
+    done
+done
+DEMO_MIB=8 c-examples/demo.sh "$stage/examples/transfer-shared" | tee "$stage/table"
+[[ $(grep -c ' same$' "$stage/table") == 2 ]]
+# A pipe gets no progress bar.
+DEMO_MIB=1 c-examples/demo.sh "$stage/examples/transfer-shared" > "$stage/table" 2>&1
+if grep -q $'\r' "$stage/table"; then
+    echo "install.sh: the demo draws a bar where there is no terminal" >&2
+    exit 1
+fi
