@@ -57,7 +57,7 @@ fn garbage_is_dropped_without_a_word() {
 #[test]
 fn a_handshake_that_stops_is_ended() {
     let mut quick = config(1);
-    quick.handshake_timeout = Duration::from_millis(100);
+    quick.handshake_timeout = Duration::from_millis(500);
     quick.max_handshakes = 3;
     let server = Side::new(quick);
     let listener = server.listen("tcp://127.0.0.1:0");

@@ -188,7 +188,7 @@ fn addresses_where_nobody_answers() {
     // Somebody listens and never says a word.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut short = config(3);
-    short.connect_timeout = std::time::Duration::from_millis(50);
+    short.connect_timeout = std::time::Duration::from_millis(300);
     let error = Side::new(short).dial_fails(&format!("tcp://{}", silent.local_addr().unwrap()));
     assert_eq!(error.status, Status::TimedOut);
     assert!(error.message.contains("hello"), "{error}");
