@@ -36,7 +36,8 @@ pub(super) struct ListenerEntry {
     pub inbox: Arc<Notices>,
     pub user_data: u64,
     sockets: Sockets,
-    paused: bool,
+    /// Whether epoll does not watch the main socket, and the local one.
+    paused: [bool; 2],
     timer: Timer,
 }
 
@@ -44,6 +45,8 @@ pub(super) struct ListenerEntry {
 pub(super) struct Handshake {
     conn: Conn,
     listener: u32,
+    /// Whether it came over the abstract socket.
+    local: bool,
     stage: Stage,
     timer: Timer,
 }
@@ -52,6 +55,14 @@ pub(super) struct Handshake {
 enum Stage {
     Hello,
     Ready { hello: Box<Hello>, agreement: Agreement },
+}
+
+/// What a handshake must know of the rest.
+struct Host {
+    /// The name of the listener's abstract socket.
+    local: Option<Vec<u8>>,
+    links: usize,
+    welcomed: Vec<[u8; 16]>,
 }
 
 /// A connection that sends its last bytes and waits for the peer's end.
@@ -74,7 +85,7 @@ enum Failure {
 
 impl Reactor {
     pub(super) fn add_listener(&mut self, id: u32, sockets: Sockets, inbox: Arc<Notices>, user_data: u64) {
-        let entry = ListenerEntry { inbox, user_data, sockets, paused: true, timer: Timer::default() };
+        let entry = ListenerEntry { inbox, user_data, sockets, paused: [true; 2], timer: Timer::default() };
         self.listeners.insert(id, entry);
         self.resume_listener(id);
     }
@@ -87,31 +98,31 @@ impl Reactor {
 
     /// Accepts again after a rest.
     pub(super) fn resume_listener(&mut self, id: u32) {
-        let Some(entry) = self.listeners.get_mut(&id) else { return };
-        entry.timer.fired();
-        if entry.paused && entry.watch(&self.core, id, true).is_err() {
-            let at = Instant::now() + REST;
-            self.core.arm(&mut entry.timer, Token::new(Part::Listener, id), at);
+        if let Some(entry) = self.listeners.get_mut(&id) {
+            entry.timer.fired();
+            self.resume_listeners();
         }
     }
 
     /// Takes connections; more than `max_handshakes` at once wait in the kernel.
     pub(super) fn accept(&mut self, id: u32, local: bool) {
         for _ in 0..ACCEPTS {
-            if self.handshakes.len() >= self.core.shared.config.max_handshakes as usize {
-                return self.pause_listeners();
-            }
+            let full = self.is_full(local);
             let Some(entry) = self.listeners.get_mut(&id) else { return };
+            if full {
+                let _ = entry.watch(&self.core, id, local, false);
+                return;
+            }
             let Some((listening, road)) = entry.sockets.of(local) else { return };
             match accept_with(listening, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok(socket) => self.begin_handshake(id, socket, road),
+                Ok(socket) => self.begin_handshake(id, socket, road, local),
                 Err(Errno::AGAIN) => return,
                 Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
                 Err(errno) => {
                     // Out of descriptors or memory, mostly: level-triggered epoll would spin on it.
                     tracing::warn!(%errno, "cannot accept control connections");
                     self.core.shared.counters.accept_exhausted.add(1);
-                    let _ = entry.watch(&self.core, id, false);
+                    let _ = entry.watch(&self.core, id, local, false);
                     let at = Instant::now() + REST;
                     self.core.arm(&mut entry.timer, Token::new(Part::Listener, id), at);
                     return;
@@ -120,27 +131,31 @@ impl Reactor {
         }
     }
 
-    fn pause_listeners(&mut self) {
-        for (id, entry) in &mut self.listeners {
-            if !entry.paused {
-                let _ = entry.watch(&self.core, *id, false);
-            }
-        }
+    /// Whether no more handshakes may begin. Local ones count for themselves: the TCP connection that waits for its
+    /// local one must not keep it out.
+    fn is_full(&self, local: bool) -> bool {
+        let most = self.core.shared.config.max_handshakes as usize;
+        self.handshakes.values().filter(|handshake| handshake.local == local).count() >= most
     }
 
-    /// A place is free: listeners that paused for it go on. Those that rest go on by their timer.
+    /// Listeners that paused because places were taken go on if there are free ones; those that rest go on by their
+    /// timer.
     fn resume_listeners(&mut self) {
-        if self.handshakes.len() >= self.core.shared.config.max_handshakes as usize {
-            return;
-        }
-        for (id, entry) in &mut self.listeners {
-            if entry.paused && !entry.timer.is_armed() {
-                let _ = entry.watch(&self.core, *id, true);
+        for local in [false, true] {
+            if self.is_full(local) {
+                continue;
+            }
+            for (id, entry) in &mut self.listeners {
+                let waits = entry.paused[usize::from(local)] && !entry.timer.is_armed();
+                if waits && entry.watch(&self.core, *id, local, true).is_err() {
+                    let at = Instant::now() + REST;
+                    self.core.arm(&mut entry.timer, Token::new(Part::Listener, *id), at);
+                }
             }
         }
     }
 
-    fn begin_handshake(&mut self, listener: u32, socket: OwnedFd, road: Road) {
+    fn begin_handshake(&mut self, listener: u32, socket: OwnedFd, road: Road, local: bool) {
         let config = &self.core.shared.config;
         self.core.shared.counters.accepted.add(1);
         if road == Road::Tcp && socket::tune_tcp(&socket, config.keepalive).is_err() {
@@ -150,7 +165,7 @@ impl Reactor {
         let conn = Conn::new(socket, road, config.max_output);
         let id = self.core.fresh_id(|id| self.handshakes.contains_key(&id));
         let token = Token::new(Part::Handshake, id);
-        let mut handshake = Handshake { conn, listener, stage: Stage::Hello, timer: Timer::default() };
+        let mut handshake = Handshake { conn, listener, local, stage: Stage::Hello, timer: Timer::default() };
         if self.core.watch(&mut handshake.conn, token, true).is_ok() {
             self.core.arm(&mut handshake.timer, token, Instant::now() + timeout);
             self.handshakes.insert(id, handshake);
@@ -160,23 +175,22 @@ impl Reactor {
 
     pub(super) fn on_handshake(&mut self, id: u32) {
         let Some(handshake) = self.handshakes.get(&id) else { return };
-        let links = self.links.len() + self.welcomed_besides(handshake, id);
         let local = self.listeners.get(&handshake.listener).and_then(|entry| entry.sockets.local_name());
-        let room = links < self.core.shared.config.max_links as usize;
+        let host = Host { local, links: self.links.len(), welcomed: self.welcomed(handshake) };
         let Some(handshake) = self.handshakes.get_mut(&id) else { return };
-        match handshake.advance(&mut self.core, id, local, room) {
+        match handshake.advance(&mut self.core, id, &host) {
             Ok(None) => {}
             Ok(Some(fabric)) => self.finish_handshake(id, fabric),
             Err(failure) => self.fail_handshake(id, failure),
         }
     }
 
-    /// Handshakes of other peers that were welcomed and will be links: they count against the limit. One of the same
-    /// peer does not: its TCP connection makes room for its local one.
-    fn welcomed_besides(&self, handshake: &Handshake, id: u32) -> usize {
-        let ours = handshake.uuid();
-        let welcomed = |other: &Handshake| other.uuid().is_some() && other.uuid() != ours;
-        self.handshakes.iter().filter(|(other, entry)| **other != id && welcomed(entry)).count()
+    /// The peers that were welcomed and will be links, while `handshake` still has to be.
+    fn welcomed(&self, handshake: &Handshake) -> Vec<[u8; 16]> {
+        match handshake.stage {
+            Stage::Hello => self.handshakes.values().filter_map(Handshake::uuid).collect(),
+            Stage::Ready { .. } => Vec::new(),
+        }
     }
 
     pub(super) fn on_handshake_timer(&mut self, id: u32) {
@@ -271,17 +285,15 @@ impl Reactor {
 }
 
 impl ListenerEntry {
-    /// Makes epoll watch both sockets, or neither.
-    fn watch(&mut self, core: &Core, id: u32, on: bool) -> Result<()> {
-        for (local, part) in [(false, Part::Listener), (true, Part::LocalListener)] {
-            if let Some((socket, _)) = self.sockets.of(local) {
-                let wanted = Interest { token: Token::new(part, id), read: on, write: false };
-                // Added the first time, modified later: which it is, epoll knows.
-                core.watch_socket(socket, wanted, true)
-                    .or_else(|_| core.watch_socket(socket, wanted, false))?;
-            }
+    /// Makes epoll watch one of the sockets, or not.
+    fn watch(&mut self, core: &Core, id: u32, local: bool, on: bool) -> Result<()> {
+        let part = if local { Part::LocalListener } else { Part::Listener };
+        if let Some((socket, _)) = self.sockets.of(local) {
+            let wanted = Interest { token: Token::new(part, id), read: on, write: false };
+            // Added the first time, modified later: which it is, epoll knows.
+            core.watch_socket(socket, wanted, true).or_else(|_| core.watch_socket(socket, wanted, false))?;
         }
-        self.paused = !on;
+        self.paused[usize::from(local)] = !on;
         Ok(())
     }
 }
@@ -299,13 +311,12 @@ impl Handshake {
         &mut self,
         core: &mut Core,
         id: u32,
-        local: Option<Vec<u8>>,
-        room: bool,
+        host: &Host,
     ) -> std::result::Result<Option<Fabric>, Failure> {
         let shared = core.shared.clone();
         loop {
             while let Some(arrived) = self.conn.next(&shared.counters).map_err(Failure::Drop)? {
-                if let Some(fabric) = self.take(arrived.message, core, local.as_deref(), room)? {
+                if let Some(fabric) = self.take(arrived.message, core, host)? {
                     return Ok(Some(fabric));
                 }
             }
@@ -325,17 +336,16 @@ impl Handshake {
         &mut self,
         message: Message,
         core: &Core,
-        local: Option<&[u8]>,
-        room: bool,
+        host: &Host,
     ) -> std::result::Result<Option<Fabric>, Failure> {
         match (&self.stage, message) {
             (Stage::Hello, Message::Hello(hello)) => {
-                if !room {
+                if !host.has_room(&hello.uuid, core.shared.config.max_links) {
                     return Err(Failure::Refuse(too_many()));
                 }
                 let agreement = core.hello.agree(&hello, self.conn.road()).map_err(Failure::Refuse)?;
                 let offered = self.conn.road() == Road::Tcp && agreement.shared;
-                let local = local.filter(|_| offered).unwrap_or_default().to_vec();
+                let local = host.local.clone().filter(|_| offered).unwrap_or_default();
                 let welcome = Message::Welcome { hello: Box::new(core.hello.clone()), local };
                 self.conn.queue(&welcome, None).map_err(Failure::Refuse)?;
                 self.stage = Stage::Ready { hello, agreement };
@@ -351,6 +361,14 @@ impl Handshake {
             }
             _ => Err(Failure::Drop(wire::broken("a message that does not belong into a handshake"))),
         }
+    }
+}
+
+impl Host {
+    /// Whether one more link is allowed. Welcomed peers count; the same one does not, because its TCP connection makes
+    /// room for its local one.
+    fn has_room(&self, uuid: &[u8; 16], most: u32) -> bool {
+        self.links + self.welcomed.iter().filter(|other| *other != uuid).count() < most as usize
     }
 }
 

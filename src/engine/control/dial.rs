@@ -248,7 +248,7 @@ impl Dial {
         match kept.network {
             Ok(()) => {
                 tracing::debug!(%error, "the peer's local socket does not answer; staying on TCP");
-                self.choose(kept.conn, kept.hello, Fabric::Network, core)
+                self.choose(kept.conn, *kept.hello, Fabric::Network, core)
             }
             Err(network) => Outcome::Failed(Error {
                 message: format!("the peer's local socket failed ({error}), and {}", network.message).into(),
@@ -263,10 +263,10 @@ impl Dial {
         let config = &core.shared.config;
         let local = self.kept.is_some() || self.address.starts_with("unix://");
         let road = if local { Road::Unix } else { Road::Tcp };
-        if road == Road::Tcp {
-            if let Err(errno) = socket::tune_tcp(&socket, config.keepalive) {
-                return Outcome::Failed(Error::os("set up a TCP socket", &errno.into()));
-            }
+        if road == Road::Tcp
+            && let Err(errno) = socket::tune_tcp(&socket, config.keepalive)
+        {
+            return Outcome::Failed(Error::os("set up a TCP socket", &errno.into()));
         }
         let mut conn = Conn::new(socket, road, config.max_output);
         conn.interest = known.then_some(Interest { token, read: false, write: true });
@@ -315,12 +315,12 @@ impl Dial {
                 Ok(agreement) if self.kept.is_some() => {
                     let same = self.kept.as_ref().is_some_and(|kept| kept.hello.uuid == hello.uuid);
                     if same && agreement.shared {
-                        return self.choose(conn, hello, Fabric::Shared, core);
+                        return self.choose(conn, *hello, Fabric::Shared, core);
                     }
                     self.fall_back(core, wire::broken("somebody else answers at the peer's local socket"))
                 }
                 Ok(agreement) if agreement.shared && conn.road() == Road::Unix => {
-                    self.choose(conn, hello, Fabric::Shared, core)
+                    self.choose(conn, *hello, Fabric::Shared, core)
                 }
                 Ok(agreement) if agreement.shared && !local.is_empty() => self.try_local(
                     Kept { conn, hello, network: agreement.network, until: self.deadline },
@@ -329,7 +329,7 @@ impl Dial {
                     id,
                 ),
                 Ok(agreement) => match agreement.network {
-                    Ok(()) => self.choose(conn, hello, Fabric::Network, core),
+                    Ok(()) => self.choose(conn, *hello, Fabric::Network, core),
                     Err(error) => decline(conn, error, core),
                 },
                 Err(error) => decline(conn, error, core),
@@ -357,7 +357,7 @@ impl Dial {
     }
 
     /// Takes `conn` as the link.
-    fn choose(&mut self, mut conn: Conn, hello: Box<Hello>, fabric: Fabric, core: &mut Core) -> Outcome {
+    fn choose(&mut self, mut conn: Conn, hello: Hello, fabric: Fabric, core: &mut Core) -> Outcome {
         if let Err(error) = conn.queue(&Message::Ready { fabric }, None) {
             return Outcome::Failed(error);
         }
@@ -373,7 +373,7 @@ impl Dial {
             dialled: None,
             listener: None,
             address: self.address.clone(),
-            peer: *hello,
+            peer: hello,
             local_addr,
             peer_addr,
         }))

@@ -21,10 +21,11 @@ impl Reactor {
         if arrival.dialled.is_some() {
             self.by_address.insert(arrival.address.clone(), Slot::Link(id));
         }
-        let peer = Peer::new(id, arrival, self.core.shared.config.keepalive);
         let counters = &self.core.shared.counters;
         counters.links.add(1);
         counters.links_opened.add(1);
+        // This tells who dialled: whatever they may look at is as it should be.
+        let peer = Peer::new(id, arrival, self.core.shared.config.keepalive);
         self.links.insert(id, peer);
         // The peer may have sent more with its last word of the handshake.
         self.with_link(id, |peer, core, listeners| peer.receive(core, listeners));

@@ -119,9 +119,7 @@ fn remove_dead(path: &Path, address: &Address) -> Result<()> {
             Err(_) => Ok(()),
         };
     }
-    let ours =
-        std::fs::symlink_metadata(&aside).is_ok_and(|now| (now.dev(), now.ino()) == (seen.dev(), seen.ino()));
-    if ours {
+    if identity(&aside) == Some((seen.dev(), seen.ino())) {
         let _ = std::fs::remove_file(&aside);
         return Ok(());
     }

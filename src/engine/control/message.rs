@@ -172,7 +172,7 @@ pub enum Message {
         length: u64,
         /// Rights.
         rights: u32,
-        /// Whether a descriptor travels with the message.
+        /// Whether two descriptors travel with the message.
         descriptor: bool,
         /// Address and UCX remote key.
         rma: Option<(u64, Vec<u8>)>,
@@ -210,7 +210,7 @@ pub enum Decoded {
     },
     /// A message of a newer minor version, to be ignored.
     Ignored {
-        /// Whether a descriptor came with it.
+        /// Whether two descriptors came with it.
         descriptor: bool,
         /// Bytes it took.
         bytes: usize,

@@ -42,7 +42,7 @@ pub use config::ControlConfig;
 pub use counters::{Counter, Counters};
 pub use hello::{Hello, HostId};
 pub use link::{Credentials, Fabric, Link, LinkState};
-pub use message::{Kind, Message};
+pub use message::{Decoded, Kind, Message};
 pub use notice::{Attach, KeyAsk, KeyGrant, KeyService, Notice, Notices};
 pub use wire::{HEADER_BYTES, WIRE_MAJOR, WIRE_MINOR};
 

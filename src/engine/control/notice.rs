@@ -49,8 +49,8 @@ pub struct KeyGrant {
     pub length: u64,
     /// Rights, a bit mask of the engine's.
     pub rights: u32,
-    /// The memory to map, and the words that say whether it may still be used; they travel on local links only and is left out elsewhere. Who imports must check their size and
-    /// seals before mapping it: the peer made it.
+    /// The memory to map, and the words that say whether it may still be used. They travel on local links only and
+    /// are left out elsewhere. Who imports must check their sizes and seals before mapping: the peer made them.
     pub mapping: Option<[OwnedFd; 2]>,
     /// Address and UCX remote key (at most [`crate::limits::REMOTE_KEY`] bytes), for one-sided access.
     pub rma: Option<(u64, Vec<u8>)>,

@@ -20,7 +20,7 @@ pub const HEADER_BYTES: usize = 12;
 /// Frame flag: a receiver that does not know the kind ignores the message.
 pub const FLAG_OPTIONAL: u16 = 1 << 0;
 
-/// Frame flag: one descriptor travels with the frame's first byte.
+/// Frame flag: two descriptors travel with the frame's first byte.
 pub const FLAG_DESCRIPTOR: u16 = 1 << 1;
 
 /// A frame's header, checked.
