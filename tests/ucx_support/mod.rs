@@ -1,6 +1,5 @@
 //! Two workers of one process, and driving them.
 #![allow(dead_code, reason = "each test binary uses a part")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "in tests a failure is the answer")]
 
 use rdma_engine::ucx::{Completed, Context, ContextConfig, EndpointId, Kind, Message, Worker};
 use std::sync::Arc;

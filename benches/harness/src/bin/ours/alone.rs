@@ -86,14 +86,23 @@ pub fn session_memory(arguments: &Arguments) -> Done {
     let target = Target::start()?;
     let node = Node::new(arguments, Mode::Polled)?;
     node.connect(&target.address)?;
-    let both = || Ok::<u64, Box<dyn std::error::Error>>(memory_of(std::process::id())? + memory_of(target.child.id())?);
+    let both = || {
+        Ok::<u64, Box<dyn std::error::Error>>(memory_of(std::process::id())? + memory_of(target.child.id())?)
+    };
     let before = both()?;
     let count = 50_000;
     let sessions = open_many(&node, &target.address, count)?;
     // One more round trip: the target has taken them all.
-    let send = Request { op: Op::Send as u16, session: sessions[count - 1], data: b"all".as_slice().into(), ..Request::default() };
+    let send = Request {
+        op: Op::Send as u16,
+        session: sessions[count - 1],
+        data: b"all".as_slice().into(),
+        ..Request::default()
+    };
     node.run(send, Op::Message)?;
-    print(json!({ "test": "session-memory", "value": (both()?.saturating_sub(before)) as f64 / count as f64 }))
+    print(
+        json!({ "test": "session-memory", "value": (both()?.saturating_sub(before)) as f64 / count as f64 }),
+    )
 }
 
 /// Bytes that both processes grow by over many messages and gets by messages.
@@ -126,7 +135,9 @@ pub fn growth(arguments: &Arguments) -> Done {
         Ok(())
     };
     rounds(arguments.operations / 10)?;
-    let both = || Ok::<u64, Box<dyn std::error::Error>>(memory_of(std::process::id())? + memory_of(target.child.id())?);
+    let both = || {
+        Ok::<u64, Box<dyn std::error::Error>>(memory_of(std::process::id())? + memory_of(target.child.id())?)
+    };
     let before = both()?;
     rounds(arguments.operations)?;
     print(json!({ "test": "growth", "value": both()?.saturating_sub(before) }))

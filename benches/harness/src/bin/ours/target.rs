@@ -48,9 +48,12 @@ pub fn serve(arguments: &Arguments) -> Done {
 fn echo(node: &Node) -> Done {
     let mut out = [Completion::default(); 64];
     let taken = node.worker.poll(Some(Duration::ZERO), &mut out)?;
-    for message in out[..taken].iter().filter(|c| c.op == Op::Message as u32 && c.flags & COMPLETION_EVENT != 0) {
+    for message in
+        out[..taken].iter().filter(|c| c.op == Op::Message as u32 && c.flags & COMPLETION_EVENT != 0)
+    {
         let data = &message.data[..message.length as usize];
-        let answer = Request { op: Op::Send as u16, session: message.value, data: data.into(), ..Request::default() };
+        let answer =
+            Request { op: Op::Send as u16, session: message.value, data: data.into(), ..Request::default() };
         node.worker.submit(&[answer]);
     }
     Ok(())
@@ -76,7 +79,9 @@ impl Target {
         let mut line = String::new();
         std::io::BufReader::new(output).read_line(&mut line)?;
         let (address, hex) = line.trim().split_once(' ').ok_or("the target did not start")?;
-        let key = (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16)).collect::<Result<_, _>>()?;
+        let key = (0..hex.len() / 2)
+            .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16))
+            .collect::<Result<_, _>>()?;
         Ok(Target { address: address.to_string(), key, child })
     }
 }

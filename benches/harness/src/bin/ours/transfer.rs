@@ -69,8 +69,12 @@ pub fn message(arguments: &Arguments) -> Done {
     let node = Node::new(arguments, Mode::Polled)?;
     let session = node.connect(&target.address)?;
     let data: Vec<u8> = (0..arguments.size as usize).map(pattern).collect();
-    let send =
-        Request { op: Op::Send as u16, session: session.id(), data: data.as_slice().into(), ..Request::default() };
+    let send = Request {
+        op: Op::Send as u16,
+        session: session.id(),
+        data: data.as_slice().into(),
+        ..Request::default()
+    };
     let mut out = [Completion::default(); 4];
     let figures = blocks(arguments.time(), 1, || {
         node.worker.submit(&[send]);
