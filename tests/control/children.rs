@@ -130,7 +130,8 @@ fn a_killed_peer_is_lost_at_once() {
         peer.child.kill().unwrap();
         assert_eq!(client.desk.lost(&link).status, Status::ConnectionLost);
         assert!(client.desk.rest().is_empty());
-        // The address is dead; a new child of it is a new link.
+        // Once the process is gone, so is its listener: a new child takes the address, and a dial makes a new link.
+        peer.child.wait().unwrap();
         if address.starts_with("unix") {
             let again = Peer::start(&format!("{address} serve"));
             assert!(attached(&mut client, &again.address).is_up());
