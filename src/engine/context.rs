@@ -16,6 +16,7 @@ use super::key::{Key, Rights};
 use super::keys::Keys;
 use super::options::{ContextOptions, transport, way};
 use super::pool::{Pool, UNINITIALISED};
+use super::session::Session;
 use super::worker::Worker;
 use crate::limits;
 use crate::status::{Error, Result, Status};
@@ -260,6 +261,13 @@ impl Context {
     /// Milliseconds since the context was opened.
     pub(super) fn ticks(&self) -> u32 {
         self.opened.elapsed().as_millis() as u32
+    }
+
+    /// Notes that a session was used, if idle ones expire.
+    pub(super) fn touch(&self, session: &Session) {
+        if !self.options.idle_timeout.is_zero() {
+            session.touch(self.ticks());
+        }
     }
 
     /// Takes one session's slot.

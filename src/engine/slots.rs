@@ -37,6 +37,14 @@ impl<T> Slots<T> {
         id(1, (self.slots.len() - 1) as u32)
     }
 
+    /// The id that the next `insert` will give.
+    pub fn next_id(&self) -> u64 {
+        match self.free.last() {
+            Some(index) => id(self.slots[*index as usize].generation, *index),
+            None => id(1, self.slots.len() as u32),
+        }
+    }
+
     /// The value with this id.
     pub fn get_mut(&mut self, id: u64) -> Option<&mut T> {
         let slot = self.slots.get_mut(id as u32 as usize)?;
@@ -85,11 +93,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_next_id_is_the_one_that_insert_gives() {
+        let mut slots = Slots::new();
+        for i in 0..100 {
+            let next = slots.next_id();
+            assert_eq!(slots.insert(i), next);
+            if i % 3 == 0 {
+                slots.remove(next);
+            }
+        }
+    }
+
+    #[test]
     fn an_old_id_is_stale() {
         let mut slots = Slots::new();
         let a = slots.insert('a');
         assert_eq!(slots.remove(a), Some('a'));
+        let next = slots.next_id();
         let b = slots.insert('b');
+        assert_eq!(next, b);
         assert_eq!(a as u32, b as u32, "the index is reused");
         assert_ne!(a, b);
         assert_eq!(slots.get(a), None);

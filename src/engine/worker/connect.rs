@@ -56,7 +56,7 @@ impl Core {
             self.context.control().ask_credits(&link, peer.route);
         }
         for (session, channel) in opened {
-            session.touch(self.context.ticks());
+            self.context.touch(&session);
             self.send_frame(id, Frame::new(Kind::SessionOpen, 0, channel, 0), &[]);
             self.connected(&session, Outcome { value: session.id(), ..Outcome::of(Status::Ok) });
         }
@@ -264,7 +264,7 @@ impl Core {
             return self.break_peer(id, Status::Protocol);
         }
         session.opened(&link, id as u32, number);
-        session.touch(self.context.ticks());
+        self.context.touch(&session);
         let mut event = Completion::new(user_data, Op::SessionAccepted, Status::Ok);
         event.value = session.id();
         event.flags = COMPLETION_EVENT;

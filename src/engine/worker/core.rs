@@ -19,7 +19,7 @@ use crate::engine::request::{Completion, Op};
 use crate::engine::session::Session;
 use crate::engine::slots::Slots;
 use crate::status::{Result, Status};
-use crate::telemetry::Count;
+use crate::telemetry::{Count, Meter};
 
 /// Orders taken in one round, so that a busy submitter does not starve progress.
 const ROUND: usize = 256;
@@ -33,6 +33,7 @@ const GRACE: Duration = Duration::from_millis(50);
 pub(super) struct Core {
     pub(super) worker: Weak<Worker>,
     pub(super) context: Arc<Context>,
+    pub(super) meter: Arc<Meter>,
     pub(super) inbox: Arc<Inbox<Notice>>,
     pub(super) fabrics: Fabrics,
     pub(super) peers: Slots<Peer>,
@@ -54,11 +55,17 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub fn new(context: Arc<Context>, inbox: Arc<Inbox<Notice>>, number: u32) -> Result<Core> {
+    pub fn new(
+        context: Arc<Context>,
+        inbox: Arc<Inbox<Notice>>,
+        number: u32,
+        meter: Arc<Meter>,
+    ) -> Result<Core> {
         Ok(Core {
             worker: Weak::new(),
             fabrics: Fabrics::new(&inbox)?,
             context,
+            meter,
             inbox,
             peers: Slots::new(),
             ops: Slots::new(),
@@ -98,6 +105,9 @@ impl Core {
 
     /// Takes what other threads submitted.
     pub fn take_orders(&mut self, worker: &Worker) -> bool {
+        if worker.orders.is_empty() {
+            return false;
+        }
         for taken in 0..ROUND {
             match worker.orders.pop() {
                 Some(order) => self.obey(order),
@@ -151,10 +161,15 @@ impl Core {
         busy
     }
 
+    /// Whether the next operation's latency is to be measured.
+    pub(super) fn sampling(&mut self) -> bool {
+        self.sampled = self.sampled.wrapping_add(1);
+        self.sampled.is_multiple_of(crate::telemetry::SAMPLE)
+    }
+
     /// Registers an operation in flight.
     pub(super) fn track(&mut self, mut pending: Pending, timeout_us: u32) -> u64 {
-        self.sampled = self.sampled.wrapping_add(1);
-        if self.sampled.is_multiple_of(crate::telemetry::SAMPLE) {
+        if self.sampling() {
             pending.started = Some(Instant::now());
         }
         let id = self.ops.insert(pending);
@@ -207,9 +222,7 @@ impl Core {
 
     /// Counts something of the worker's.
     pub(super) fn bump(&self, count: Count, by: u64) {
-        if let Some(worker) = self.worker.upgrade() {
-            worker.meter().bump(count, by);
-        }
+        self.meter.bump(count, by);
     }
 
     fn count(&self, pending: &Pending, outcome: &Outcome) {
@@ -219,9 +232,7 @@ impl Core {
         let latency = pending.started.map(|started| started.elapsed());
         let ended = (pending.op, pending.way, outcome.length, outcome.status);
         pending.session.meter().ended(ended.0, ended.1, ended.2, ended.3, latency);
-        if let Some(worker) = self.worker.upgrade() {
-            worker.meter().ended(ended.0, ended.1, ended.2, ended.3, latency);
-        }
+        self.meter.ended(ended.0, ended.1, ended.2, ended.3, latency);
     }
 
     /// The one completion of a request.

@@ -16,7 +16,7 @@ use crate::engine::info::SessionState;
 use crate::engine::key::{Key, Rights};
 use crate::engine::options::way;
 use crate::engine::region::{Region, Way};
-use crate::engine::request::{Op, Segment};
+use crate::engine::request::Op;
 use crate::engine::session::Session;
 use crate::status::Status;
 
@@ -37,72 +37,48 @@ impl Core {
         if let Some(status) = refused.or_else(|| foreign_region(&work, &session)) {
             return self.complete(user_data, op, Outcome::of(status));
         }
-        session.touch(self.context.ticks());
+        self.context.touch(&session);
+        if op == Op::Send && work.timeout_us == 0 && self.send_now(&work, &session) {
+            return;
+        }
         if work.segments.is_some() { self.start_pieces(work, session) } else { self.start_one(work, session) }
     }
 
     fn start_one(&mut self, work: Work, session: Arc<Session>) {
         let timeout_us = work.timeout_us;
-        let pending = Pending {
-            user_data: work.user_data,
-            op: work.op,
-            session,
-            region: work.region,
-            region_offset: work.region_offset,
-            local: work.local,
-            length: work.length,
-            way: way::MESSAGE,
-            held: 0,
-            outcome: None,
-            lost: false,
-            done: 0,
-            parent: None,
-            pieces: 0,
-            epoch: None,
-            started: None,
-            key: work.key,
-            operand: work.operand,
-            compare: work.compare,
-        };
-        let id = self.track(pending, timeout_us);
+        let id = self.track(
+            Pending {
+                region: work.region,
+                region_offset: work.region_offset,
+                local: work.local,
+                length: work.length,
+                key: work.key,
+                operand: work.operand,
+                compare: work.compare,
+                ..Pending::new(work.user_data, work.op, session)
+            },
+            timeout_us,
+        );
         self.issue(id);
     }
 
     /// A vectored request: one operation for each segment, one completion for all.
-    fn start_pieces(&mut self, mut work: Work, session: Arc<Session>) {
-        let Some(segments) = work.segments.take() else { return };
-        let Local::Span(whole) = std::mem::replace(&mut work.local, Local::None) else { return };
-        let (op, region, user_data) = (work.op, work.region.clone(), work.user_data);
-        let timeout_us = work.timeout_us;
-        work.timeout_us = 0;
-        let blank = |local, segment: &Segment, parent| Pending {
-            user_data,
-            op,
-            session: session.clone(),
-            region: region.clone(),
-            region_offset: segment.region_offset,
-            local,
-            length: segment.length,
-            way: way::MESSAGE,
-            held: 0,
-            outcome: None,
-            lost: false,
-            done: 0,
-            parent,
-            pieces: 0,
-            epoch: None,
-            started: None,
-            key: None,
-            operand: 0,
-            compare: 0,
-        };
-        let mut parent = blank(Local::None, &Segment::default(), None);
+    fn start_pieces(&mut self, work: Work, session: Arc<Session>) {
+        let (Some(segments), Local::Span(whole)) = (work.segments, work.local) else { return };
+        let mut parent = Pending::new(work.user_data, work.op, session.clone());
         parent.pieces = segments.len() as u32;
-        let parent = self.track(parent, timeout_us);
+        let parent = self.track(parent, work.timeout_us);
         for segment in &segments {
             let local = whole.slice(segment.buffer_offset, segment.length);
-            let local = local.map_or(Local::None, Local::Span);
-            let id = self.track(blank(local, segment, Some(parent)), 0);
+            let piece = Pending {
+                region: work.region.clone(),
+                region_offset: segment.region_offset,
+                local: local.map_or(Local::None, Local::Span),
+                length: segment.length,
+                parent: Some(parent),
+                ..Pending::new(work.user_data, work.op, session.clone())
+            };
+            let id = self.track(piece, 0);
             self.issue(id);
         }
     }
@@ -182,17 +158,17 @@ impl Core {
             if kind == Kind::Put {
                 self.note_put(id);
             }
-            return self.send_op(id, peer, frame, access.as_bytes(), payload);
+            return self.send_op(id, peer, frame, access.as_bytes(), &payload);
         }
         let operands = Operands { operand: pending.operand.into(), compare: pending.compare.into() };
         let mut header = [0; size_of::<Access>() + size_of::<Operands>()];
         header[..size_of::<Access>()].copy_from_slice(access.as_bytes());
         header[size_of::<Access>()..].copy_from_slice(operands.as_bytes());
-        self.send_op(id, peer, frame, &header, Local::None)
+        self.send_op(id, peer, frame, &header, &Local::None)
     }
 
     /// Sends an operation's frame; what UCX holds is counted, a failure is its outcome.
-    pub(super) fn send_op(&mut self, id: u64, peer: u32, frame: Frame, header: &[u8], payload: Local) {
+    pub(super) fn send_op(&mut self, id: u64, peer: u32, frame: Frame, header: &[u8], payload: &Local) {
         let started = match self.peers.id_at(peer) {
             Some(peer) => self.send(peer, frame, header, payload, Token::Op(id)),
             None => Err(Status::ConnectionLost),
@@ -216,7 +192,7 @@ impl Core {
         peer: u64,
         mut frame: Frame,
         header: &[u8],
-        payload: Local,
+        payload: &Local,
         token: Token,
     ) -> Result<Started, Status> {
         let Some(to) = self.peers.get_mut(peer) else { return Err(Status::ConnectionLost) };
@@ -225,7 +201,7 @@ impl Core {
         let fabric = to.fabric;
         let room = Compact::room(header.len());
         let mut inline = [0; crate::limits::COMPACT_FRAME];
-        let (inline, span): (&[u8], _) = match &payload {
+        let (inline, span): (&[u8], _) = match payload {
             Local::None => (&[], None),
             Local::Inline(short) => (short.as_slice(), None),
             Local::Copied(bytes) if bytes.len() <= room => (bytes, None),
@@ -243,7 +219,7 @@ impl Core {
 
     /// Sends a frame that nobody waits for; a failure shows at the endpoint.
     pub(super) fn send_frame(&mut self, peer: u64, frame: Frame, header: &[u8]) {
-        let _ = self.send(peer, frame, header, Local::None, Token::Frame);
+        let _ = self.send(peer, frame, header, &Local::None, Token::Frame);
     }
 
     fn note_put(&mut self, id: u64) {

@@ -105,7 +105,7 @@ impl<'a> Batch<'a> {
             if !session.belongs_to(self.worker) {
                 return false;
             }
-            session.touch(self.worker.context().ticks());
+            self.worker.context().touch(&session);
             self.session = Some((request.session, session.arc()));
         }
         if self.region.as_ref().is_none_or(|(id, _)| *id != request.region) {

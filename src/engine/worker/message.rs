@@ -3,14 +3,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::channel::Arriving;
 use super::core::Core;
 use super::fabric::{Started, Token};
-use super::pending::Outcome;
-use super::work::Local;
+use super::pending::{Outcome, Pending};
+use super::work::{Local, Work};
 use crate::engine::buffer::Buffer;
-use crate::engine::frame::{Frame, Kind};
+use crate::engine::frame::{Compact, Frame, Kind};
 use crate::engine::handle;
 use crate::engine::pool::UNINITIALISED;
 use crate::engine::request::{COMPLETION_EVENT, COMPLETION_INLINE, Completion, INLINE_MESSAGE, Op};
@@ -46,6 +47,42 @@ pub(super) enum Incoming {
 }
 
 impl Core {
+    /// Sends a message that UCX takes at once: it never becomes an operation in flight. `false`: go the long way.
+    pub(super) fn send_now(&mut self, work: &Work, session: &Arc<Session>) -> bool {
+        let room = Compact::room(0) as u64;
+        if work.length > room {
+            return false;
+        }
+        let (index, number) = session.place();
+        let Some(peer) = self.peers.id_at(index) else { return false };
+        let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number)) else {
+            return false;
+        };
+        if channel.window == 0 || !channel.blocked.is_empty() {
+            return false;
+        }
+        channel.window -= 1;
+        let id = self.ops.next_id();
+        let began = self.sampling().then(Instant::now);
+        let mut frame = Frame::new(Kind::Message, 0, number, id);
+        frame.credits = session.take_consumed().into();
+        match self.send(peer, frame, &[], &work.local, Token::Op(id)) {
+            Ok(Started::Done) => {
+                let outcome = Outcome::moved(work.length);
+                let latency = began.map(|began| began.elapsed());
+                session.meter().ended(Op::Send, 0, work.length, Status::Ok, latency);
+                self.meter.ended(Op::Send, 0, work.length, Status::Ok, latency);
+                self.complete(work.user_data, Op::Send, outcome);
+            }
+            Ok(Started::Pending) => {
+                let pending = Pending::new(work.user_data, Op::Send, session.clone());
+                self.ops.insert(Pending { length: work.length, held: 1, started: began, ..pending });
+            }
+            Err(status) => self.complete(work.user_data, Op::Send, Outcome::of(status)),
+        }
+        true
+    }
+
     /// Sends a message, or parks it until the peer has taken earlier ones.
     pub(super) fn issue_message(&mut self, id: u64) {
         let Some(pending) = self.ops.get_mut(id) else { return };
@@ -61,7 +98,7 @@ impl Core {
         let mut frame = Frame::new(Kind::Message, 0, number, id);
         frame.credits = pending.session.take_consumed().into();
         let payload = std::mem::replace(&mut pending.local, Local::None);
-        self.send_op(id, index, frame, &[], payload);
+        self.send_op(id, index, frame, &[], &payload);
     }
 
     /// The peer has taken messages: parked ones may go.
@@ -105,7 +142,7 @@ impl Core {
             drop(data);
             return self.break_peer(peer, Status::Protocol);
         }
-        session.touch(self.context.ticks());
+        self.context.touch(&session);
         if length as usize <= INLINE_MESSAGE {
             let mut bytes = [0; INLINE_MESSAGE];
             bytes[..inline.len()].copy_from_slice(inline);

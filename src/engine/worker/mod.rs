@@ -72,7 +72,7 @@ pub struct Worker {
     ready: Bell,
     state: AtomicU8,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
-    meter: Meter,
+    meter: Arc<Meter>,
 }
 
 impl Worker {
@@ -82,7 +82,8 @@ impl Worker {
         let inbox = Arc::new(Inbox::new()?);
         let ready = Bell::new()?;
         let number = context.number_worker()?;
-        let core = Core::new(context.clone(), inbox.clone(), number)?;
+        let meter = Arc::new(Meter::default());
+        let core = Core::new(context.clone(), inbox.clone(), number, meter.clone())?;
         let worker = Arc::new(Worker {
             id: std::sync::OnceLock::new(),
             context: context.clone(),
@@ -97,7 +98,7 @@ impl Worker {
             ready,
             state: AtomicU8::new(OPEN),
             thread: Mutex::new(None),
-            meter: Meter::default(),
+            meter,
         });
         worker.core.lock().bind(&worker);
         let id = handle::WORKERS.insert(worker.clone());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::work::Local;
+use crate::engine::options::way;
 use crate::engine::region::Region;
 use crate::engine::request::Op;
 use crate::engine::session::Session;
@@ -64,6 +65,31 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// An operation of which nothing is known but what it is.
+    pub fn new(user_data: u64, op: Op, session: Arc<Session>) -> Pending {
+        Pending {
+            user_data,
+            op,
+            session,
+            region: None,
+            region_offset: 0,
+            local: Local::None,
+            length: 0,
+            way: way::MESSAGE,
+            held: 0,
+            outcome: None,
+            lost: false,
+            done: 0,
+            parent: None,
+            pieces: 0,
+            epoch: None,
+            started: None,
+            key: None,
+            operand: 0,
+            compare: 0,
+        }
+    }
+
     pub fn finished(&self) -> bool {
         self.outcome.is_some() && self.held == 0 && self.pieces == 0
     }

@@ -53,7 +53,7 @@ impl Core {
             return self.reply(peer, frame, Kind::GetReply, Status::QueueFull);
         }
         let answer = Frame::new(Kind::GetReply, 0, frame.channel.get(), frame.request.get());
-        let sent = self.send(peer, answer, &[], Local::Span(span), Token::Served(peer));
+        let sent = self.send(peer, answer, &[], &Local::Span(span), Token::Served(peer));
         match (sent, self.peers.get_mut(peer)) {
             (Ok(Started::Pending), Some(to)) => to.serving += 1,
             (Err(status), Some(_)) => self.reply(peer, frame, Kind::GetReply, status),

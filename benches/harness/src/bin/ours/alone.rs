@@ -9,12 +9,13 @@ use rdma_engine::engine::session::Session;
 use serde_json::json;
 
 use crate::Arguments;
-use crate::measure::{Done, blocks, memory_of, print};
+use crate::measure::{Done, blocks, memory_of, pin, print};
 use crate::node::{Node, check};
 use crate::target::Target;
 
 /// Resolves live handles of many, in an order that no predictor knows.
 pub fn handle_lookup(arguments: &Arguments) -> Done {
+    pin(0)?;
     let node = Node::new(arguments, Mode::Polled)?;
     let buffers: Vec<_> = (0..1024).map(|_| node.context.alloc(64, 0)).collect::<Result<_, _>>()?;
     let ids: Vec<u64> = (0..4096).map(|i: usize| buffers[i * 7919 % 1024].id()).collect();

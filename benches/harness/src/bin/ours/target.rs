@@ -67,7 +67,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Starts the target with our own arguments.
+    /// Starts the target with our own arguments, then pins ourselves: a child inherits where it may run.
     pub fn start() -> Done<Target> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(std::env::args().skip(1))
@@ -75,6 +75,7 @@ impl Target {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
+        pin(0)?;
         let output = child.stdout.take().ok_or("no output")?;
         let mut line = String::new();
         std::io::BufReader::new(output).read_line(&mut line)?;
