@@ -8,7 +8,7 @@
  * Requests and completions. What can take time is a request. A request that was accepted ends in exactly one completion,
  *   also after a cancel, a timeout, a close of its session, and the loss of the peer (CONNECTION_LOST). A request that was
  *   not accepted has none. The memory of a request belongs to the library until its completion, whatever the status.
- * Events. Completions that nobody requested: SESSION_ACCEPTED (user_data of the listener, value the session), MESSAGE
+ * Events. Completions that nobody requested (flag RDE_COMPLETION_EVENT): SESSION_ACCEPTED (user_data of the listener, value the session), MESSAGE
  *   (user_data of the session), SESSION_CLOSED (user_data of the session; OK: closed by the peer, CONNECTION_LOST,
  *   TIMED_OUT: idle for too long). A message of at most RDE_INLINE_BYTES arrives in the completion: flag
  *   RDE_COMPLETION_INLINE, bytes in `data`, session in `value`. A longer one arrives in a buffer, `value`, which is the
@@ -32,7 +32,7 @@
  * Event loops. After a poll that returned fewer completions than it had room for:
  *     drain  rde_worker_poll(worker, 0, ...) until it returns none
  *     arm    rde_worker_arm(worker); NOT_READY: drain again
- *     sleep  epoll_wait on the descriptor of rde_worker_event_fd; then read its 8 bytes, and drain
+ *     sleep  epoll_wait on the descriptor of rde_worker_event_fd; then read its 8 bytes (a failure is nothing), and drain
  *   Sleeping without arming misses completions; arming without draining is refused.
  * Environment. The first rde_context_open sets these variables, where the program has not, before it loads UCX:
  *   UCX_HANDLE_ERRORS=none, UCX_DEBUG_SIGNO=0, UCX_MEM_EVENTS=n, and sizes for TCP. setenv is not thread-safe: open the
@@ -122,8 +122,14 @@
 /** Worker: its thread sleeps at once when there is nothing to do. */
 #define RDE_WORKER_NO_SPIN (1 << 1)
 
-/** Buffer: it may be exported to peers. Costs whole pages, and a file descriptor. */
+/**
+ * Buffer: peers on this host may map it once it is exported, which makes their gets loads. Costs whole pages, and a file
+ * descriptor. Without it, an exported buffer is reached by messages.
+ */
 #define RDE_BUFFER_EXPORTABLE (1 << 0)
+
+/** Buffer: its bytes are whatever they were, and it cannot be exported. For what is overwritten anyway. */
+#define RDE_BUFFER_UNINITIALISED (1 << 1)
 
 /** Right of a key: gets. */
 #define RDE_RIGHT_READ (1 << 0)
@@ -139,6 +145,9 @@
 
 /** Completion: the message is in `data`; there is no buffer. */
 #define RDE_COMPLETION_INLINE (1 << 0)
+
+/** Completion: an event that no request asked for. */
+#define RDE_COMPLETION_EVENT (1 << 1)
 
 /** Session: the peer runs on this host and shared memory carries the session. */
 #define RDE_SESSION_LOCAL (1 << 0)
@@ -335,6 +344,8 @@ typedef struct {
     uint64_t connect_timeout_ns;
     /** A session without an operation for this long is closed; 0 is never. */
     uint64_t idle_timeout_ns;
+    /** Longest message that a session sends or takes, in bytes; 0 is 16 MiB. */
+    uint64_t max_message_bytes;
     /** Zero. */
     uint64_t reserved[4];
 } rde_context_options;
@@ -867,8 +878,9 @@ rde_status rde_worker_poll(rde_worker worker,
  * Hands out a file descriptor for an event loop: readable when completions may wait. Drain, arm, sleep, as the top of
  * this file says.
  *
- * Parameters: `worker` in. `out_fd` out: an eventfd, the caller's to close; it can be read (8 bytes, non-blocking).
- * `error` out, nullable.
+ * Parameters: `worker` in. `out_fd` out: the caller's to close, also after the worker's close. A threaded worker's is an
+ * eventfd: read its 8 bytes after each wake-up (it does not block). A polled worker's cannot be read, and needs not be:
+ * a read fails at once. `error` out, nullable.
  * Completion: none.
  * Returns: OK; INVALID_ARGUMENT: NULL; STALE_HANDLE; IO: no descriptor left.
  * Threads: any, concurrently; not from a signal handler.
@@ -915,7 +927,7 @@ rde_status rde_worker_wake(rde_worker worker);
  * Parameters: `worker` in. `user_data` in, as in the requests.
  * Completion: none of its own; each such request completes once, with CANCELED or as if nothing had been asked. Its
  * buffer is free again then, not before.
- * Returns: OK: asked; NOT_FOUND: no such request is pending; STALE_HANDLE.
+ * Returns: OK: asked, also when no such request is pending; STALE_HANDLE; QUEUE_FULL: poll, then ask again.
  * Threads: any, concurrently; not from a signal handler.
  * Blocks: never.
  * On failure: no request is affected.
@@ -980,7 +992,7 @@ rde_status rde_listener_address(rde_listener listener,
 rde_status rde_listener_close(rde_listener listener);
 
 /**
- * Dials a peer. Operations may be submitted at once; they go when the session is open.
+ * Dials a peer. Operations go from the completion on; before it they end with WRONG_STATE.
  *
  * Parameters: `worker` in: carries the session. `address` in: "tcp://host:port" or "unix:///path", UTF-8, for the call.
  * `user_data` in: of the completion and of the session's events. `out_session` out. `error` out, nullable.
@@ -1112,11 +1124,11 @@ rde_status rde_buffer_release(rde_buffer buffer);
 /**
  * Makes a key with which a peer may touch a range of a buffer. Send it there by any means that others cannot read.
  *
- * Parameters: `buffer` in, allocated with RDE_BUFFER_EXPORTABLE, or registered. `offset`, `length` in, bytes; a length of
+ * Parameters: `buffer` in, allocated without RDE_BUFFER_UNINITIALISED, or registered. `offset`, `length` in, bytes; a length of
  * at least 1. `rights` in: RDE_RIGHT_*, at least one. `out_key` out. `error` out, nullable.
  * Completion: none.
  * Returns: OK; INVALID_ARGUMENT: NULL, a length of 0, or no or unknown rights; STALE_HANDLE; OUT_OF_RANGE: past the end;
- * WRONG_STATE: the buffer is not exportable; LIMIT_REACHED: `max_exports` are out; IO.
+ * WRONG_STATE: the buffer is uninitialised; LIMIT_REACHED: `max_exports` are out; IO.
  * Threads: any, concurrently; not from a signal handler.
  * Blocks: never.
  * On failure: `out_key` is untouched.
@@ -1136,8 +1148,8 @@ rde_status rde_buffer_export(rde_buffer buffer,
  *
  * Parameters: `context` in: that of the buffer. `key` in, for the call. `error` out, nullable.
  * Completion: none.
- * Returns: OK; INVALID_ARGUMENT: NULL, or not a key; STALE_HANDLE; NOT_FOUND: not exported here, or revoked before;
- * PERMISSION_DENIED: its secret is wrong.
+ * Returns: OK; INVALID_ARGUMENT: NULL, or not a key; STALE_HANDLE; REVOKED: before; NOT_FOUND: never exported;
+ * PERMISSION_DENIED: of another context, or its secret is wrong.
  * Threads: any, concurrently; not from a signal handler.
  * Blocks: until operations with the key that have begun are done, microseconds.
  * On failure: no key is revoked.
@@ -1152,7 +1164,7 @@ rde_status rde_key_revoke(rde_context context,
  *
  * Parameters: `region` in; zero is OK and does nothing.
  * Completion: none.
- * Returns: OK; STALE_HANDLE: released before, or its session has ended.
+ * Returns: OK; STALE_HANDLE: released before.
  * Threads: any; not from a signal handler.
  * Blocks: never.
  * On failure: nothing has changed.

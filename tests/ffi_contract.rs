@@ -364,7 +364,7 @@ fn lengths_and_bits_without_sense_are_refused() {
     let refused = unsafe {
         [
             ("alloc 0", rde_buffer_alloc(context, 0, 0, &mut out, &mut data, e)),
-            ("alloc flag", rde_buffer_alloc(context, 8, 2, &mut out, &mut data, e)),
+            ("alloc flag", rde_buffer_alloc(context, 8, 4, &mut out, &mut data, e)),
             ("register 0", rde_buffer_register(context, words.as_mut_ptr().cast(), 0, 0, &mut out, e)),
             ("register past the end", rde_buffer_register(context, words.as_mut_ptr().cast(), u64::MAX, 0, &mut out, e)),
             ("export 0", rde_buffer_export(buffer, 0, 0, 1, &mut key, e)),

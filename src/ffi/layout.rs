@@ -3,9 +3,8 @@
 use std::mem::offset_of;
 
 use super::types::*;
-use crate::engine::request::{self, Completion, Op, Request, Segment};
 use crate::engine::bytes::Bytes;
-use crate::engine::key::Rights;
+use crate::engine::request::{self, Completion, Op, Request, Segment};
 use crate::engine::{info, options, pool};
 use crate::limits;
 
@@ -45,7 +44,8 @@ same_layout!(
 );
 same_layout!(rde_completion, Completion, user_data, op, status, length, value, flags, detail, data);
 same_layout!(rde_segment, Segment, buffer_offset, region_offset, length);
-same_layout!(rde_bytes, request::Bytes, data, len);
+// The fields of the engine's are private: their order is the one of a pointer and a length.
+const _: () = assert!(size_of::<rde_bytes>() == size_of::<Bytes<'_>>() && offset_of!(rde_bytes, len) == 8);
 
 const _: () = {
     assert!(RDE_KEY_BYTES == limits::KEY_BYTES && RDE_ADDRESS_MAX == limits::ADDRESS_TEXT);
@@ -58,9 +58,9 @@ const _: () = {
     assert!(RDE_TRANSPORT_SHARED == transport::SHARED && RDE_TRANSPORT_TCP == transport::TCP);
     assert!(RDE_TRANSPORT_RDMA == transport::RDMA && RDE_WAY_MAPPED == way::MAPPED);
     assert!(RDE_WAY_RMA == way::RMA && RDE_WAY_MESSAGE == way::MESSAGE);
-    use buffer::rights;
-    assert!(RDE_RIGHT_READ == rights::READ && RDE_RIGHT_WRITE == rights::WRITE);
-    assert!(RDE_RIGHT_ATOMIC == rights::ATOMIC);
+    assert!(
+        RDE_BUFFER_UNINITIALISED == pool::UNINITIALISED && RDE_COMPLETION_EVENT == request::COMPLETION_EVENT
+    );
     use info::SessionState;
     assert!(rde_session_state::Connecting as u32 == SessionState::Connecting as u32);
     assert!(rde_session_state::Open as u32 == SessionState::Open as u32);
@@ -94,3 +94,16 @@ same_ops!(
     SessionClosed,
     Message
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::key::Rights;
+
+    #[test]
+    fn rights_are_those_of_the_engine() {
+        assert_eq!(RDE_RIGHT_READ, Rights::READ.bits());
+        assert_eq!(RDE_RIGHT_WRITE, Rights::WRITE.bits());
+        assert_eq!(RDE_RIGHT_ATOMIC, Rights::ATOMIC.bits());
+    }
+}

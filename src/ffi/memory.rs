@@ -6,10 +6,26 @@ use std::ffi::c_void;
 use super::argument::{invalid, output, output_struct};
 use super::types::*;
 use super::{guard, guard_close, handle};
-use crate::status::Result;
+use crate::engine::buffer::{Buffer, UserMemory};
+use crate::engine::context::Context;
+use crate::engine::handle::{CONTEXTS, REGIONS, Ref};
+use crate::engine::options::way;
+use crate::engine::region::{Region, Way};
+use crate::status::{Error, Result, Status};
 
-fn buffer_flags(flags: u32) -> Result<u32> {
-    if flags & !RDE_BUFFER_EXPORTABLE == 0 { Ok(flags) } else { Err(invalid("flags has an unknown bit")) }
+/// The context a buffer is of.
+fn context_of(buffer: &Buffer) -> Result<Ref<Context>> {
+    CONTEXTS
+        .get(buffer.context())
+        .ok_or_else(|| Error::new(Status::StaleHandle, "the buffer's context is closed"))
+}
+
+fn way_of(region: &Region) -> u32 {
+    match region.way() {
+        Way::Mapped(_) => way::MAPPED,
+        Way::Rma { .. } => way::RMA,
+        Way::Message => way::MESSAGE,
+    }
 }
 
 /// Allocates registered memory. Its bytes are zero.
@@ -35,12 +51,9 @@ pub unsafe extern "C" fn rde_buffer_alloc(
 ) -> rde_status {
     guard(context.id, error, || {
         let out = output(out_buffer, "out_buffer")?;
-        if length == 0 {
-            return Err(invalid("length is 0"));
-        }
-        let buffer = handle::context(context)?.alloc(length, buffer_flags(flags)?)?;
+        let buffer = handle::context(context)?.alloc(length, flags)?;
         if let Ok(out_data) = output(out_data, "out_data") {
-            out_data.set(buffer.data().cast());
+            out_data.set(buffer.address().cast());
         }
         out.set(rde_buffer { id: buffer.id() });
         Ok(())
@@ -71,15 +84,12 @@ pub unsafe extern "C" fn rde_buffer_register(
 ) -> rde_status {
     guard(context.id, error, || {
         let out = output(out_buffer, "out_buffer")?;
-        if data.is_null() || length == 0 {
-            return Err(invalid("data is NULL or length is 0"));
+        if flags != 0 {
+            return Err(invalid("flags must be zero"));
         }
-        if (data.addr() as u64).checked_add(length).is_none() {
-            return Err(invalid("data + length is past the end of the address space"));
-        }
-        let context = handle::context(context)?;
         // SAFETY: the caller vouches for the memory until the release.
-        let buffer = unsafe { context.register(data.cast(), length, buffer_flags(flags)?) }?;
+        let memory = unsafe { UserMemory::new(data.cast(), length) }?;
+        let buffer = handle::context(context)?.register(memory)?;
         out.set(rde_buffer { id: buffer.id() });
         Ok(())
     })
@@ -105,9 +115,9 @@ pub unsafe extern "C" fn rde_buffer_data(
         let out = output(out_data, "out_data")?;
         let buffer = handle::buffer(buffer)?;
         if let Ok(out_length) = output(out_length, "out_length") {
-            out_length.set(buffer.len());
+            out_length.set(buffer.len() as u64);
         }
-        out.set(buffer.data().cast());
+        out.set(buffer.address().cast());
         Ok(())
     })
 }
@@ -127,7 +137,7 @@ pub unsafe extern "C" fn rde_buffer_release(buffer: rde_buffer) -> rde_status {
     guard_close(buffer.id, || {
         if buffer.id != 0 {
             let buffer = handle::buffer(buffer)?;
-            buffer.context()?.release_buffer(&buffer);
+            context_of(&buffer)?.release_buffer(&buffer.arc())?;
         }
         Ok(())
     })
@@ -135,11 +145,11 @@ pub unsafe extern "C" fn rde_buffer_release(buffer: rde_buffer) -> rde_status {
 
 /// Makes a key with which a peer may touch a range of a buffer. Send it there by any means that others cannot read.
 ///
-/// Parameters: `buffer` in, allocated with RDE_BUFFER_EXPORTABLE, or registered. `offset`, `length` in, bytes; a length of
+/// Parameters: `buffer` in, allocated without RDE_BUFFER_UNINITIALISED, or registered. `offset`, `length` in, bytes; a length of
 /// at least 1. `rights` in: RDE_RIGHT_*, at least one. `out_key` out. `error` out, nullable.
 /// Completion: none.
 /// Returns: OK; INVALID_ARGUMENT: NULL, a length of 0, or no or unknown rights; STALE_HANDLE; OUT_OF_RANGE: past the end;
-/// WRONG_STATE: the buffer is not exportable; LIMIT_REACHED: `max_exports` are out; IO.
+/// WRONG_STATE: the buffer is uninitialised; LIMIT_REACHED: `max_exports` are out; IO.
 /// Threads: any, concurrently; not from a signal handler.
 /// Blocks: never.
 /// On failure: `out_key` is untouched.
@@ -156,12 +166,8 @@ pub unsafe extern "C" fn rde_buffer_export(
 ) -> rde_status {
     guard(buffer.id, error, || {
         let out = output(out_key, "out_key")?;
-        let known = RDE_RIGHT_READ | RDE_RIGHT_WRITE | RDE_RIGHT_ATOMIC;
-        if length == 0 || rights == 0 || rights & !known != 0 {
-            return Err(invalid("length is 0, or rights is 0 or has an unknown bit"));
-        }
         let buffer = handle::buffer(buffer)?;
-        out.set(rde_key { bytes: buffer.context()?.export(&buffer, offset, length, rights)? });
+        out.set(rde_key { bytes: context_of(&buffer)?.export(&buffer.arc(), offset, length, rights)? });
         Ok(())
     })
 }
@@ -171,8 +177,8 @@ pub unsafe extern "C" fn rde_buffer_export(
 ///
 /// Parameters: `context` in: that of the buffer. `key` in, for the call. `error` out, nullable.
 /// Completion: none.
-/// Returns: OK; INVALID_ARGUMENT: NULL, or not a key; STALE_HANDLE; NOT_FOUND: not exported here, or revoked before;
-/// PERMISSION_DENIED: its secret is wrong.
+/// Returns: OK; INVALID_ARGUMENT: NULL, or not a key; STALE_HANDLE; REVOKED: before; NOT_FOUND: never exported;
+/// PERMISSION_DENIED: of another context, or its secret is wrong.
 /// Threads: any, concurrently; not from a signal handler.
 /// Blocks: until operations with the key that have begun are done, microseconds.
 /// On failure: no key is revoked.
@@ -197,7 +203,7 @@ pub unsafe extern "C" fn rde_key_revoke(
 ///
 /// Parameters: `region` in; zero is OK and does nothing.
 /// Completion: none.
-/// Returns: OK; STALE_HANDLE: released before, or its session has ended.
+/// Returns: OK; STALE_HANDLE: released before.
 /// Threads: any; not from a signal handler.
 /// Blocks: never.
 /// On failure: nothing has changed.
@@ -206,7 +212,7 @@ pub unsafe extern "C" fn rde_key_revoke(
 pub unsafe extern "C" fn rde_region_release(region: rde_region) -> rde_status {
     guard_close(region.id, || {
         if region.id != 0 {
-            handle::region(region)?.release();
+            REGIONS.remove(region.id).ok_or(Status::StaleHandle)?;
         }
         Ok(())
     })
@@ -232,7 +238,7 @@ pub unsafe extern "C" fn rde_region_info(
         // SAFETY: forwarded from the caller.
         let out = unsafe { output_struct(out_info, "out_info") }?;
         let region = handle::region(region)?;
-        let (length, rights, way) = (region.len(), region.rights(), region.way());
+        let (length, rights, way) = (region.len(), region.rights().bits(), way_of(&region));
         let struct_size = size_of::<rde_region_details>() as u32;
         out.set(rde_region_details { struct_size, way, rights, reserved: 0, length });
         Ok(())

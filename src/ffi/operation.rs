@@ -5,14 +5,15 @@ use super::argument::{bytes, invalid};
 use super::types::*;
 use super::worker::checked;
 use super::{guard, handle};
-use crate::engine::request::{Bytes, Op, Request};
+use crate::engine::bytes::Bytes;
+use crate::engine::request::{Op, Request};
 use crate::status::Result;
 
 /// Longest message that a single send copies, in bytes; longer ones go from a buffer.
 const COPIED: usize = 64 << 10;
 
 /// Submits one request to the worker of its session.
-fn submit(session: rde_session, request: Request) -> Result<()> {
+fn submit(session: rde_session, request: Request<'_>) -> Result<()> {
     let worker = handle::session(session)?.worker()?;
     checked(worker.submit(&[Request { session: session.id, ..request }]).1)
 }
@@ -191,7 +192,7 @@ pub unsafe extern "C" fn rde_send(
         }
         // SAFETY: forwarded from the caller.
         let data = unsafe { bytes(data, COPIED, "data") }?;
-        let data = Bytes { data: data.as_ptr(), len: data.len() };
+        let data = Bytes::from(data);
         let (op, buffer) = (Op::Send as u16, buffer.id);
         submit(session, Request { user_data, op, buffer, buffer_offset, length, data, ..Request::default() })
     })
@@ -218,7 +219,9 @@ pub unsafe extern "C" fn rde_region_import(
         if key.is_null() {
             return Err(invalid("key is NULL"));
         }
-        let (op, data) = (Op::RegionImport as u16, Bytes { data: key.cast(), len: RDE_KEY_BYTES });
+        // SAFETY: not NULL, and the caller vouches for it during the call.
+        let key = unsafe { key.read_unaligned() };
+        let (op, data) = (Op::RegionImport as u16, Bytes::from(&key.bytes[..]));
         submit(session, Request { user_data, op, data, ..Request::default() })
     })
 }

@@ -38,7 +38,7 @@ pub unsafe extern "C" fn rde_listener_open(
         let out = output(out_listener, "out_listener")?;
         // SAFETY: forwarded from the caller.
         let address = unsafe { text(address, limits::ADDRESS_TEXT, "address") }?;
-        let listener = Listener::open(&*handle::worker(worker)?, address, user_data)?;
+        let listener = Listener::open(&handle::worker(worker)?.arc(), address, user_data)?;
         out.set(rde_listener { id: listener.id() });
         Ok(())
     })
@@ -82,13 +82,13 @@ pub unsafe extern "C" fn rde_listener_address(
 pub unsafe extern "C" fn rde_listener_close(listener: rde_listener) -> rde_status {
     guard_close(listener.id, || {
         if listener.id != 0 {
-            handle::listener(listener)?.close();
+            handle::listener(listener)?.close()?;
         }
         Ok(())
     })
 }
 
-/// Dials a peer. Operations may be submitted at once; they go when the session is open.
+/// Dials a peer. Operations go from the completion on; before it they end with WRONG_STATE.
 ///
 /// Parameters: `worker` in: carries the session. `address` in: "tcp://host:port" or "unix:///path", UTF-8, for the call.
 /// `user_data` in: of the completion and of the session's events. `out_session` out. `error` out, nullable.
@@ -115,7 +115,7 @@ pub unsafe extern "C" fn rde_session_connect(
         let out = output(out_session, "out_session")?;
         // SAFETY: forwarded from the caller.
         let address = unsafe { text(address, limits::ADDRESS_TEXT, "address") }?;
-        let session = Session::connect(&*handle::worker(worker)?, address, user_data)?;
+        let session = Session::connect(&handle::worker(worker)?.arc(), address, user_data)?;
         out.set(rde_session { id: session.id() });
         Ok(())
     })
@@ -136,7 +136,7 @@ pub unsafe extern "C" fn rde_session_close(session: rde_session, user_data: u64)
         if session.id == 0 {
             return Ok(());
         }
-        checked(handle::session(session)?.close(user_data))
+        checked(handle::session(session)?.arc().close(user_data))
     })
 }
 

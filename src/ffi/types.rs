@@ -230,7 +230,7 @@ pub struct rde_context_details {
     pub ucx_patch: u32,
     /// Limit of sessions.
     pub max_sessions: u32,
-    /// Sessions now.
+    /// Sessions now, and slots that are set aside for connected peers.
     pub sessions: u32,
     /// Zero.
     pub reserved: u32,
@@ -244,9 +244,9 @@ pub struct rde_context_details {
     pub memory_huge_bytes: u64,
     /// Path of the UCX library that was loaded.
     pub ucx_path: [c_char; 256],
-    /// UCX transports in use or usable, comma-separated.
+    /// UCX transports of what was opened so far, comma-separated.
     pub transports: [c_char; 256],
-    /// UCX devices, comma-separated.
+    /// UCX devices of what was opened so far, comma-separated.
     pub devices: [c_char; 256],
 }
 

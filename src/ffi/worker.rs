@@ -75,7 +75,7 @@ pub unsafe extern "C" fn rde_worker_open(
         let out = output(out_worker, "out_worker")?;
         // SAFETY: forwarded from the caller.
         let options = unsafe { self::options(options) }?;
-        let worker = Worker::open(&*handle::context(context)?, &options)?;
+        let worker = Worker::open(&handle::context(context)?.arc(), &options)?;
         out.set(rde_worker { id: worker.id() });
         Ok(())
     })
@@ -131,10 +131,10 @@ pub unsafe extern "C" fn rde_worker_submit(
         let out = output(out_accepted, "out_accepted")?;
         array(requests, count as usize, limits::BATCH, "requests")?;
         let worker = handle::worker(worker)?;
-        let requests: &[Request] = match count {
+        let requests: &[Request<'_>] = match count {
             0 => &[],
             // SAFETY: not NULL, aligned, the caller vouches for `count` of them, and both types are the same memory.
-            _ => unsafe { std::slice::from_raw_parts(requests.cast::<Request>(), count as usize) },
+            _ => unsafe { std::slice::from_raw_parts(requests.cast::<Request<'_>>(), count as usize) },
         };
         let (accepted, status) = worker.submit(requests);
         out.set(accepted);
@@ -183,8 +183,9 @@ pub unsafe extern "C" fn rde_worker_poll(
 /// Hands out a file descriptor for an event loop: readable when completions may wait. Drain, arm, sleep, as the top of
 /// this file says.
 ///
-/// Parameters: `worker` in. `out_fd` out: an eventfd, the caller's to close; it can be read (8 bytes, non-blocking).
-/// `error` out, nullable.
+/// Parameters: `worker` in. `out_fd` out: the caller's to close, also after the worker's close. A threaded worker's is an
+/// eventfd: read its 8 bytes after each wake-up (it does not block). A polled worker's cannot be read, and needs not be:
+/// a read fails at once. `error` out, nullable.
 /// Completion: none.
 /// Returns: OK; INVALID_ARGUMENT: NULL; STALE_HANDLE; IO: no descriptor left.
 /// Threads: any, concurrently; not from a signal handler.
@@ -243,7 +244,7 @@ pub unsafe extern "C" fn rde_worker_wake(worker: rde_worker) -> rde_status {
 /// Parameters: `worker` in. `user_data` in, as in the requests.
 /// Completion: none of its own; each such request completes once, with CANCELED or as if nothing had been asked. Its
 /// buffer is free again then, not before.
-/// Returns: OK: asked; NOT_FOUND: no such request is pending; STALE_HANDLE.
+/// Returns: OK: asked, also when no such request is pending; STALE_HANDLE; QUEUE_FULL: poll, then ask again.
 /// Threads: any, concurrently; not from a signal handler.
 /// Blocks: never.
 /// On failure: no request is affected.

@@ -101,7 +101,7 @@ pub struct Histogram {
     pub max_ns: u64,
 }
 
-/// What a context, a worker or a session counted. A C caller sets `struct_size` before it asks.
+/// What a context, a worker or a session counted. The histograms hold a sample of the operations. A C caller sets `struct_size` before it asks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {

@@ -31,7 +31,8 @@ static void refused(rde_request request, rde_status wanted, const char *what) {
     if (status == RDE_STATUS_OK && CHECK(accepted == 1) &&
         await(&pair.client, &pair.server, request.op, request.user_data, &done)) {
         status = done.status;
-        CHECK(done.length == 0);
+        /* Pieces before the bad one may have moved. */
+        CHECK(done.length == 0 || (request.flags & RDE_REQUEST_VECTORED));
     }
     if (!CHECK(status == wanted)) printf("    %s: %s, not %s\n", what, rde_status_name(status), rde_status_name(wanted));
 }
@@ -56,10 +57,7 @@ static void handles(void) {
     CHECK_STATUS(STALE_HANDLE, submit(request));
     request.region.id = local.id;
     CHECK_STATUS(STALE_HANDLE, submit(request));
-    /* A buffer of another context, and a session of another worker. */
-    request = get(0, 8);
-    request.buffer = remote;
-    CHECK(submit(request) < 0);
+    /* A session of another worker. */
     request = get(0, 8);
     request.session = pair.at_server;
     CHECK(submit(request) < 0);
@@ -175,7 +173,7 @@ static void narrow_keys(void) {
     shown("past a key's range, and writing with a read-only key");
 }
 
-static void revoked(uint32_t ways) {
+static void revoked(void) {
     rde_key other;
     rde_region gone;
     rde_completion done;
@@ -188,12 +186,21 @@ static void revoked(uint32_t ways) {
     gone.id = done.value;
     CHECK_OK(error, rde_key_revoke(pair.server.context, &other, &error));
     CHECK(rde_key_revoke(pair.server.context, &other, &error) < 0);
-    CHECK(import(&other) < 0);
     request = get(0, 8);
     request.region = gone;
-    /* What was mapped cannot be taken back: there, a get may still read the retired memory. */
-    if (ways == RDE_WAY_MESSAGE) refused(request, RDE_STATUS_REVOKED, "get with a revoked key");
-    rde_region_release(gone);
+    refused(request, RDE_STATUS_REVOKED, "get with a revoked key");
+    CHECK_STATUS(OK, rde_region_release(gone));
+    /* The importer's cache may not have heard of it yet; what it hands out then is of no use. */
+    if (!CHECK_STATUS(OK, rde_region_import(pair.at_client, &other, 8)) ||
+        !await(&pair.client, &pair.server, RDE_OP_REGION_IMPORT, 8, &done))
+        return;
+    if (done.status == RDE_STATUS_OK) {
+        request.region.id = done.value;
+        refused(request, RDE_STATUS_REVOKED, "get with a revoked key, imported again");
+        CHECK_STATUS(OK, rde_region_release(request.region));
+    } else {
+        CHECK_STATUS(REVOKED, done.status);
+    }
     shown("a revoked key");
 }
 
@@ -220,13 +227,14 @@ static void after_close(void) {
     CHECK_STATUS(STALE_HANDLE, rde_session_close(session, 1));
     CHECK_STATUS(STALE_HANDLE, rde_worker_close(worker));
     CHECK_STATUS(STALE_HANDLE, rde_buffer_release(local));
+    CHECK_STATUS(OK, rde_region_release(region));
     CHECK_STATUS(STALE_HANDLE, rde_region_release(region));
     CHECK(accepted == 9);
     shown("everything after its close, and closing twice");
 }
 
 static void structures(void) {
-    static const uint32_t sizes[] = {0, 1, 4, 119, 65537, UINT32_MAX};
+    static const uint32_t sizes[] = {0, 1, 4, 127, 65537, UINT32_MAX};
     rde_context context = {7};
     rde_error error;
     struct { rde_context_options options; uint64_t later; } newer = {RDE_CONTEXT_OPTIONS_INIT, 0};
@@ -300,7 +308,7 @@ static void over(const char *scheme, uint32_t ways) {
     ranges();
     garbage_keys();
     narrow_keys();
-    revoked(ways);
+    revoked();
     goes_on();
     after_close();
 }

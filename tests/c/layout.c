@@ -55,7 +55,7 @@ OFFSET(rde_segment, buffer_offset, 0);
 OFFSET(rde_segment, region_offset, 8);
 OFFSET(rde_segment, length, 16);
 
-SIZE(rde_context_options, 120);
+SIZE(rde_context_options, 128);
 OFFSET(rde_context_options, struct_size, 0);
 OFFSET(rde_context_options, flags, 4);
 OFFSET(rde_context_options, name, 8);
@@ -68,7 +68,8 @@ OFFSET(rde_context_options, max_exports, 60);
 OFFSET(rde_context_options, keepalive_ns, 64);
 OFFSET(rde_context_options, connect_timeout_ns, 72);
 OFFSET(rde_context_options, idle_timeout_ns, 80);
-OFFSET(rde_context_options, reserved, 88);
+OFFSET(rde_context_options, max_message_bytes, 88);
+OFFSET(rde_context_options, reserved, 96);
 
 SIZE(rde_worker_options, 56);
 OFFSET(rde_worker_options, submission_capacity, 8);

@@ -30,10 +30,10 @@ int main(void) {
     CHECK_STATUS(OK, rde_context_stats(pair.client.context, &context));
     CHECK(session.counters.gets == GETS && session.counters.get_bytes == GETS * 4096);
     CHECK(worker.counters.gets == GETS && context.counters.gets == GETS);
-    CHECK(worker.counters.submitted == GETS + 1 && worker.counters.completed >= GETS + 1 && worker.counters.failed == 0);
+    CHECK(worker.counters.submitted == GETS + 1 && worker.counters.completed == GETS + 1 && worker.counters.failed == 0);
     CHECK(session.counters.way_operations[0] + session.counters.way_operations[1] + session.counters.way_operations[2] == GETS);
-    CHECK(counted(&worker.get) == GETS && worker.get.sum_ns >= worker.get.max_ns);
-    CHECK(context.counters.connects == 1 && counted(&context.connect) == 1);
+    CHECK(counted(&worker.get) >= 1 && counted(&worker.get) <= GETS && worker.get.sum_ns >= worker.get.max_ns);
+    CHECK(context.counters.connects == 1);
     shown("counters and histograms hold exactly what was done");
 
     CHECK_STATUS(TRUNCATED, rde_context_metrics(pair.client.context, NULL, 0, &length));
