@@ -36,7 +36,8 @@ pub struct Buffer {
     released: AtomicBool,
     /// How peers may map it, from the first grant on: writable, or read-only.
     peers_write: OnceLock<bool>,
-    handle: OnceLock<u64>,
+    /// Its handle, and that of its context.
+    handle: OnceLock<(u64, u64)>,
 }
 
 impl Buffer {
@@ -73,12 +74,17 @@ impl Buffer {
 
     /// Its handle; 0 when it has none.
     pub fn id(&self) -> u64 {
-        self.handle.get().copied().unwrap_or(0)
+        self.handle.get().map_or(0, |handle| handle.0)
+    }
+
+    /// The handle of the context that gave it its own; 0 when it has none.
+    pub fn context(&self) -> u64 {
+        self.handle.get().map_or(0, |handle| handle.1)
     }
 
     /// Gives it its handle, once.
-    pub(super) fn set_id(&self, id: u64) {
-        let _ = self.handle.set(id);
+    pub(super) fn set_id(&self, id: u64, context: u64) {
+        let _ = self.handle.set((id, context));
     }
 
     /// The pages it lies in.

@@ -82,7 +82,7 @@ impl Context {
         Ok(context)
     }
 
-    /// Ends the context. Its workers must be closed; buffers and regions that are left go when their last user does.
+    /// Ends the context. Its workers must be closed; buffers that are left are released.
     /// Blocks until the control thread has ended.
     pub fn close(&self) -> Result<()> {
         if !self.workers.lock().is_empty() {
@@ -90,6 +90,12 @@ impl Context {
         }
         if handle::CONTEXTS.remove(self.id()).is_none() {
             return Err(Status::StaleHandle.into());
+        }
+        for buffer in handle::BUFFERS.ids().into_iter().filter_map(|id| handle::BUFFERS.get(id)) {
+            if buffer.context() == self.id() {
+                // Somebody else may have released it meanwhile.
+                let _ = self.release_buffer(&buffer.arc());
+            }
         }
         self.control.stop();
         Ok(())
@@ -169,7 +175,7 @@ impl Context {
     fn name(&self, buffer: Arc<Buffer>) -> Result<Arc<Buffer>> {
         match handle::BUFFERS.insert(buffer.clone()) {
             Some(id) => {
-                buffer.set_id(id);
+                buffer.set_id(id, self.id());
                 Ok(buffer)
             }
             None => {

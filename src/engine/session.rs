@@ -106,6 +106,11 @@ impl Session {
         self.link.get()
     }
 
+    /// The worker it was opened on; `STALE_HANDLE` once that is gone.
+    pub fn worker(&self) -> Result<Arc<Worker>> {
+        self.worker.upgrade().ok_or_else(|| Error::new(Status::StaleHandle, "the session's worker is closed"))
+    }
+
     /// Whether it belongs to `worker`.
     pub(super) fn belongs_to(&self, worker: &Worker) -> bool {
         std::ptr::eq(self.worker.as_ptr(), worker)

@@ -103,7 +103,10 @@ const FAMILIES: &[Family] = &[
     ("rde_logs_dropped_total", "Log messages that were dropped.", &[("", |c| c.logs_dropped)]),
 ];
 
-const HISTOGRAMS: &[(&str, fn(&Stats) -> &Histogram)] =
+/// A histogram's label and where it is.
+type Operation = (&'static str, fn(&Stats) -> &Histogram);
+
+const HISTOGRAMS: &[Operation] =
     &[("get", |s| &s.get), ("put", |s| &s.put), ("message", |s| &s.message), ("connect", |s| &s.connect)];
 
 /// Renders what `sources` counted; each family once, with one sample for each source and value.

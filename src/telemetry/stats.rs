@@ -101,7 +101,7 @@ pub struct Histogram {
     pub max_ns: u64,
 }
 
-/// What a context, a worker or a session counted. A C caller sets `struct_size` before it asks.
+/// What a context, a worker or a session counted. The histograms hold a sample of the operations. A C caller sets `struct_size` before it asks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
@@ -191,7 +191,7 @@ impl Histogram {
                 let low = if index == 0 { 0 } else { FIRST_BOUND_NS << (index - 1) };
                 let high = Histogram::bound_ns(index).map_or(self.max_ns, |bound| bound.min(self.max_ns));
                 let part = (rank - below) as f64 / here as f64;
-                return low + ((high.saturating_sub(low)) as f64 * part) as u64;
+                return low.saturating_add((high.saturating_sub(low) as f64 * part) as u64).min(high);
             }
             below += here;
         }

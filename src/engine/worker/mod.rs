@@ -156,7 +156,7 @@ impl Worker {
         let mut batch = mapped::Batch::new(self);
         let mut finished = Vec::new();
         let mut refused = Status::Ok;
-        let mut accepted = 0;
+        let (mut accepted, mut queued) = (0, 0);
         for request in requests {
             if let Err(status) = self.state_status().and_then(|()| self.reserve()) {
                 refused = status;
@@ -171,9 +171,14 @@ impl Worker {
                         refused = status;
                         break;
                     }
+                    queued += 1;
                 }
             }
             accepted += 1;
+        }
+        if queued > 0 {
+            // What ran at once is counted where it ran.
+            self.meter.add(Count::Submitted, queued);
         }
         self.deliver(finished);
         (accepted, refused)

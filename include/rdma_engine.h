@@ -1,0 +1,1397 @@
+/*
+ * rdma-engine: registered memory, one-sided get and put, messages, over UCX (InfiniBand/RoCE, shared memory, TCP).
+ *
+ * A context holds the memory and the limits. A worker makes progress and queues completions. A listener accepts and a
+ * connect dials sessions to peers. A buffer is local registered memory; its key, sent to a peer, becomes a region there,
+ * which the peer gets from and puts to. What follows holds for every function; each one's comment adds only what differs.
+ *
+ * Requests and completions. What can take time is a request. A request that was accepted ends in exactly one completion,
+ *   also after a cancel, a timeout, a close of its session, and the loss of the peer (CONNECTION_LOST). A request that was
+ *   not accepted has none. The memory of a request belongs to the library until its completion, whatever the status.
+ * Events. Completions that nobody requested (flag RDE_COMPLETION_EVENT): SESSION_ACCEPTED (user_data of the listener, value the session), MESSAGE
+ *   (user_data of the session), SESSION_CLOSED (user_data of the session; OK: closed by the peer, CONNECTION_LOST,
+ *   TIMED_OUT: idle for too long). A message of at most RDE_INLINE_BYTES arrives in the completion: flag
+ *   RDE_COMPLETION_INLINE, bytes in `data`, session in `value`. A longer one arrives in a buffer, `value`, which is the
+ *   receiver's to release; its session's id is in the first 8 bytes of `data`, little-endian.
+ * Statuses. 0 is OK, above 0 is not an error, below 0 is one. Numbers are never reused. A later version may return others:
+ *   treat an unknown one by its sign.
+ * Errors. Control calls fill an rde_error, if given one, on failure only. There is no thread-local or global error.
+ * Outputs are untouched on failure, unless the function says otherwise.
+ * Handles are numbers: copy them, compare them, send them between threads. {0} is none: closing it is OK and does nothing,
+ *   any other use of it is STALE_HANDLE. So is a handle that was closed, was made up, or is of another kind: never
+ *   undefined behaviour. A second close is STALE_HANDLE.
+ * Structures with `struct_size`: start from their RDE_..._INIT. Reserved fields and unused fields are zero; something else
+ *   there is INVALID_ARGUMENT, so that a later version can give it a meaning.
+ * Text is UTF-8, pointer and length, without a NUL. NULL is allowed where the length is 0, and where "nullable" is said.
+ * Closing. A session's close ends its operations and then delivers SESSION_CLOSED; a worker's close takes undelivered
+ *   completions with it; a context closes after its workers. A buffer may be released while operations use it.
+ * Panics. A defect of the library does not end the process: the call returns PANIC, and the object is poisoned: every call
+ *   on it but its close returns WRONG_STATE.
+ * Threads. Every function may be called from any thread, unless it says otherwise; none from a signal handler but those
+ *   that say so. A polled worker is polled by one thread at a time.
+ * Event loops. After a poll that returned fewer completions than it had room for:
+ *     drain  rde_worker_poll(worker, 0, ...) until it returns none
+ *     arm    rde_worker_arm(worker); NOT_READY: drain again
+ *     sleep  epoll_wait on the descriptor of rde_worker_event_fd; then read its 8 bytes (a failure is nothing), and drain
+ *   Sleeping without arming misses completions; arming without draining is refused.
+ * Environment. The first rde_context_open sets these variables, where the program has not, before it loads UCX:
+ *   UCX_HANDLE_ERRORS=none, UCX_DEBUG_SIGNO=0, UCX_MEM_EVENTS=n, and sizes for TCP. setenv is not thread-safe: open the
+ *   first context before other threads use the environment. RDE_UCX_LIBRARY is the path of another libucp.so.0.
+ * Signals. The library installs no handler and blocks all signals in its threads.
+ * Fork. A child may only exec: handles, memory and threads stay with the parent. Descriptors are close-on-exec.
+ */
+
+
+#ifndef RDMA_ENGINE_H
+#define RDMA_ENGINE_H
+
+/* Generated from src/ffi by cbindgen. Do not edit: run `make header`. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define RDE_VERSION_MAJOR 0
+#define RDE_VERSION_MINOR 1
+#define RDE_VERSION_PATCH 0
+#define RDE_VERSION "0.1.0"
+
+/* On functions whose status says whether anything happened. */
+#if defined(__GNUC__) || defined(__clang__)
+#define RDE_MUST_USE __attribute__((warn_unused_result))
+#else
+#define RDE_MUST_USE
+#endif
+
+/* Initialisers: zero everywhere but in the size, which tells the library the version that the caller knows. */
+#ifdef __cplusplus
+#define RDE_INIT(type) ([] { type zero = {}; zero.struct_size = sizeof(type); return zero; }())
+#define RDE_REQUEST_INIT (rde_request{})
+#else
+#define RDE_INIT(type) {.struct_size = sizeof(type)}
+#define RDE_REQUEST_INIT {.user_data = 0}
+#endif
+#define RDE_CONTEXT_OPTIONS_INIT RDE_INIT(rde_context_options)
+#define RDE_CONTEXT_DETAILS_INIT RDE_INIT(rde_context_details)
+#define RDE_WORKER_OPTIONS_INIT RDE_INIT(rde_worker_options)
+#define RDE_SESSION_DETAILS_INIT RDE_INIT(rde_session_details)
+#define RDE_REGION_DETAILS_INIT RDE_INIT(rde_region_details)
+#define RDE_STATS_INIT RDE_INIT(rde_stats)
+
+/** Buckets of a [`Histogram`]. */
+#define RDE_HISTOGRAM_BUCKETS 32
+
+/** Version of the structures and functions of this header. `rde_abi_version` returns the library's. */
+#define RDE_ABI_VERSION 1
+
+/** Bytes of an exported key. */
+#define RDE_KEY_BYTES 64
+
+/** Longest message that arrives inside its completion, in bytes. */
+#define RDE_INLINE_BYTES 24
+
+/** Most requests in one submit; a poll returns no more completions either. */
+#define RDE_BATCH_MAX 65536
+
+/** Most segments of one vectored get or put. */
+#define RDE_SEGMENTS_MAX 1024
+
+/** Longest address, in bytes. */
+#define RDE_ADDRESS_MAX 512
+
+/** Transport: shared memory, for peers on this host. */
+#define RDE_TRANSPORT_SHARED (1 << 0)
+
+/** Transport: TCP. */
+#define RDE_TRANSPORT_TCP (1 << 1)
+
+/** Transport: InfiniBand and RoCE, where UCX finds a device. */
+#define RDE_TRANSPORT_RDMA (1 << 2)
+
+/** Way of a get or put: the peer's memory is mapped, and a get is a load. */
+#define RDE_WAY_MAPPED (1 << 0)
+
+/** Way of a get or put: UCX RMA. */
+#define RDE_WAY_RMA (1 << 1)
+
+/** Way of a get or put: messages to the peer's engine, which checks and copies. */
+#define RDE_WAY_MESSAGE (1 << 2)
+
+/** Worker: makes progress only inside `rde_worker_poll`, in the calling thread. Without it, a thread of the library does. */
+#define RDE_WORKER_POLLED (1 << 0)
+
+/** Worker: its thread sleeps at once when there is nothing to do. */
+#define RDE_WORKER_NO_SPIN (1 << 1)
+
+/**
+ * Buffer: peers on this host may map it once it is exported, which makes their gets loads. Costs whole pages, and a file
+ * descriptor. Without it, an exported buffer is reached by messages.
+ */
+#define RDE_BUFFER_EXPORTABLE (1 << 0)
+
+/** Buffer: its bytes are whatever they were, and it cannot be exported. For what is overwritten anyway. */
+#define RDE_BUFFER_UNINITIALISED (1 << 1)
+
+/** Right of a key: gets. */
+#define RDE_RIGHT_READ (1 << 0)
+
+/** Right of a key: puts. */
+#define RDE_RIGHT_WRITE (1 << 1)
+
+/** Right of a key: fetch-add and compare-and-swap. */
+#define RDE_RIGHT_ATOMIC (1 << 2)
+
+/** Request: `data` is an array of `rde_segment` (get and put only). */
+#define RDE_REQUEST_VECTORED (1 << 0)
+
+/** Completion: the message is in `data`; there is no buffer. */
+#define RDE_COMPLETION_INLINE (1 << 0)
+
+/** Completion: an event that no request asked for. */
+#define RDE_COMPLETION_EVENT (1 << 1)
+
+/** Session: the peer runs on this host and shared memory carries the session. */
+#define RDE_SESSION_LOCAL (1 << 0)
+
+/** Session: the peer dialled us. */
+#define RDE_SESSION_ACCEPTED (1 << 1)
+
+/** Log level: nothing. */
+#define RDE_LOG_OFF 0
+
+/** Log level: something was lost. */
+#define RDE_LOG_ERROR 1
+
+/** Log level: something is wrong and was dealt with. */
+#define RDE_LOG_WARN 2
+
+/** Log level: objects come and go. */
+#define RDE_LOG_INFO 3
+
+/** Log level: each step of the control path. */
+#define RDE_LOG_DEBUG 4
+
+/** Log level: each operation. */
+#define RDE_LOG_TRACE 5
+
+/** What a call or a completion ended with. 0 ok, > 0 not an error, < 0 error; numbers are never reused. */
+enum rde_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /** Done. */
+    RDE_STATUS_OK = 0,
+    /** Nothing to do now; drain the completions, or try later. */
+    RDE_STATUS_NOT_READY = 1,
+    /** An argument is NULL, out of its documented values, or inconsistent with another. */
+    RDE_STATUS_INVALID_ARGUMENT = -1,
+    /** The handle was closed, was never created, or is of another kind. */
+    RDE_STATUS_STALE_HANDLE = -2,
+    /** The object is in a state that does not allow this call. */
+    RDE_STATUS_WRONG_STATE = -3,
+    /** A bounded queue is full: poll for completions, then submit again. */
+    RDE_STATUS_QUEUE_FULL = -4,
+    /** The context's memory limit, or the system's memory, is exhausted. */
+    RDE_STATUS_OUT_OF_MEMORY = -5,
+    /** An offset or a length goes past the end of the memory it names. */
+    RDE_STATUS_OUT_OF_RANGE = -6,
+    /** What was named does not exist. */
+    RDE_STATUS_NOT_FOUND = -7,
+    /** What was to be created exists, or the address is in use. */
+    RDE_STATUS_ALREADY_EXISTS = -8,
+    /** The key does not grant this, or its secret is wrong. */
+    RDE_STATUS_PERMISSION_DENIED = -9,
+    /** Not available on this machine or in this build; the message says what is missing. */
+    RDE_STATUS_UNSUPPORTED = -10,
+    /** The output was too small; its needed length was returned. */
+    RDE_STATUS_TRUNCATED = -11,
+    /** The key was revoked, or its buffer released. */
+    RDE_STATUS_REVOKED = -12,
+    /** A limit that was configured is reached: sessions, memory windows or calls. */
+    RDE_STATUS_LIMIT_REACHED = -13,
+    /** The deadline passed; the outcome of a write is unknown. */
+    RDE_STATUS_TIMED_OUT = -20,
+    /** The request was cancelled, or its object closed, before it was done. */
+    RDE_STATUS_CANCELED = -21,
+    /** Nobody answers at the address. */
+    RDE_STATUS_UNREACHABLE = -22,
+    /** The peer died, was cut off, or stopped answering. */
+    RDE_STATUS_CONNECTION_LOST = -23,
+    /** The operating system failed a call; see the errno. */
+    RDE_STATUS_IO = -24,
+    /** UCX failed a call; see the transport status. */
+    RDE_STATUS_TRANSPORT = -25,
+    /** The peer speaks another version of the protocol, or broke it. */
+    RDE_STATUS_PROTOCOL = -26,
+    /** The peer's UCX settings differ from ours and would corrupt memory. */
+    RDE_STATUS_SETTINGS_MISMATCH = -27,
+    /** The caller was built against another ABI version. */
+    RDE_STATUS_ABI_MISMATCH = -90,
+    /** A defect of the library; please report it. */
+    RDE_STATUS_INTERNAL = -98,
+    /** A defect of the library was contained; the object is poisoned: close it. */
+    RDE_STATUS_PANIC = -99,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum rde_status rde_status;
+#else
+typedef int32_t rde_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/** What a request asks for, and what a completion answers. */
+enum rde_op
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint16_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /** Does nothing and completes: a marker, or a test of the queue. */
+    RDE_OP_NOP = 0,
+    /** Reads a region into a buffer. */
+    RDE_OP_GET = 1,
+    /** Writes a buffer into a region. */
+    RDE_OP_PUT = 2,
+    /** Completes when every put submitted before it on the session is visible at the peer. */
+    RDE_OP_FLUSH = 3,
+    /** Adds `operand` to a u64 of a region; `value` is what it was before. */
+    RDE_OP_FETCH_ADD = 4,
+    /** Stores `operand` in a u64 of a region if it is `compare`; `value` is what it was before. */
+    RDE_OP_COMPARE_SWAP = 5,
+    /** Sends one message to the session's peer. */
+    RDE_OP_SEND = 6,
+    /** Makes a region from a key (64 bytes in `data`); `value` is the region. */
+    RDE_OP_REGION_IMPORT = 7,
+    /** A connect has ended; `value` is the session, and the status says how it went. */
+    RDE_OP_SESSION_CONNECT = 8,
+    /** Event: a listener accepted a session; `value` is the session. */
+    RDE_OP_SESSION_ACCEPTED = 32,
+    /** Event or answer: a session has ended; `value` is the session, and nothing of it follows. */
+    RDE_OP_SESSION_CLOSED = 33,
+    /** Event: a message arrived, inline or in a buffer that is now the receiver's. */
+    RDE_OP_MESSAGE = 34,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum rde_op rde_op;
+#else
+typedef uint16_t rde_op;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/** A session's life. */
+enum rde_session_state
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /** Dialling, or waiting for the peer's worker. */
+    RDE_SESSION_STATE_CONNECTING = 0,
+    /** Operations may go. */
+    RDE_SESSION_STATE_OPEN = 1,
+    /** Closed by us; its operations are ending. */
+    RDE_SESSION_STATE_CLOSING = 2,
+    /** Ended in order. */
+    RDE_SESSION_STATE_CLOSED = 3,
+    /** The peer was lost. */
+    RDE_SESSION_STATE_LOST = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum rde_session_state rde_session_state;
+#else
+typedef uint32_t rde_session_state;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/** Borrowed bytes. `data` may be NULL only when `len` is 0. Text is UTF-8 and needs no NUL. */
+typedef struct {
+    /** The first byte. */
+    const void *data;
+    /** How many. */
+    size_t len;
+} rde_bytes;
+
+/**
+ * Takes one log message. `text` and `module` live for the call. It runs on whichever thread logged, several at once,
+ * and must not call the library, throw, or wait for long.
+ */
+typedef void (*rde_log_callback)(void *user, uint32_t level, rde_bytes module, rde_bytes text);
+
+/** Options of a context. Start from RDE_CONTEXT_OPTIONS_INIT; a field that is zero takes its default. */
+typedef struct {
+    /** sizeof(rde_context_options). */
+    uint32_t struct_size;
+    /** Zero. */
+    uint32_t flags;
+    /** Shown to peers and in metrics; at most 64 bytes, for the call. */
+    rde_bytes name;
+    /** UCX network devices ("mlx5_0:1,eth0"), for the call; empty takes those that the addresses in use belong to. */
+    rde_bytes devices;
+    /** RDE_TRANSPORT_*; 0 is all. */
+    uint32_t transports;
+    /** RDE_WAY_*; 0 is all. RMA without MAPPED forces UCX RMA, over shared memory too. */
+    uint32_t ways;
+    /** Bytes of registered memory that the context may allocate; 0 is 1 GiB. */
+    uint64_t memory_limit_bytes;
+    /** Sessions, dialled and accepted; 0 is 10,000. */
+    uint32_t max_sessions;
+    /** Keys that may be exported at a time; 0 is 100,000. */
+    uint32_t max_exports;
+    /** A peer that is silent for this long is lost; 0 is 3 s. */
+    uint64_t keepalive_ns;
+    /** Until a dial gives up; 0 is 5 s. */
+    uint64_t connect_timeout_ns;
+    /** A session without an operation for this long is closed; 0 is never. */
+    uint64_t idle_timeout_ns;
+    /** Longest message that a session sends or takes, in bytes; 0 is 16 MiB. */
+    uint64_t max_message_bytes;
+    /** Zero. */
+    uint64_t reserved[4];
+} rde_context_options;
+
+/** The library with its devices, its registered memory and its limits. Opened first, closed last. */
+typedef struct {
+    /** 0 is none. */
+    uint64_t id;
+} rde_context;
+
+/** What went wrong in a control call. The caller's; every pointer to it may be NULL; written only on failure. 256 bytes. */
+typedef struct {
+    /** An rde_status. */
+    int32_t status;
+    /** errno when the operating system failed a call, else 0. */
+    int32_t os_errno;
+    /** ucs_status_t when UCX failed a call, else 0. */
+    int32_t transport_status;
+    /** Bytes of `message` without its NUL. */
+    uint32_t message_len;
+    /** What happened and what to do: UTF-8, NUL-terminated, cut to fit. */
+    char message[240];
+} rde_error;
+
+/** What a context found and is bound by. Set struct_size before asking. Texts are NUL-terminated and cut to fit. */
+typedef struct {
+    /** sizeof(rde_context_details), set by the caller. */
+    uint32_t struct_size;
+    /** Zero. */
+    uint32_t flags;
+    /** UCX's version. */
+    uint32_t ucx_major;
+    /** UCX's version. */
+    uint32_t ucx_minor;
+    /** UCX's version. */
+    uint32_t ucx_patch;
+    /** Limit of sessions. */
+    uint32_t max_sessions;
+    /** Sessions now. */
+    uint32_t sessions;
+    /** Zero. */
+    uint32_t reserved;
+    /** Limit of registered memory in bytes. */
+    uint64_t memory_limit_bytes;
+    /** Bytes handed out. */
+    uint64_t memory_used_bytes;
+    /** Bytes of revoked memory that a peer may still have mapped. */
+    uint64_t memory_retired_bytes;
+    /** Bytes that lie on huge pages. */
+    uint64_t memory_huge_bytes;
+    /** Path of the UCX library that was loaded. */
+    char ucx_path[256];
+    /** UCX transports in use or usable, comma-separated. */
+    char transports[256];
+    /** UCX devices, comma-separated. */
+    char devices[256];
+} rde_context_details;
+
+/** Options of a worker. Start from RDE_WORKER_OPTIONS_INIT; a field that is zero takes its default. */
+typedef struct {
+    /** sizeof(rde_worker_options). */
+    uint32_t struct_size;
+    /** RDE_WORKER_* or 0. */
+    uint32_t flags;
+    /** Requests that may wait to be taken by the worker; 0 is 4,096. */
+    uint32_t submission_capacity;
+    /** Requests that may be accepted and not yet polled; 0 is 16,384. */
+    uint32_t completion_capacity;
+    /** How long an idle worker's thread spins before it sleeps; 0 is 50 µs. */
+    uint64_t spin_ns;
+    /** Zero. */
+    uint64_t reserved[4];
+} rde_worker_options;
+
+/** Makes progress and holds a queue of completions. */
+typedef struct {
+    /** 0 is none. */
+    uint64_t id;
+} rde_worker;
+
+/** A connection to a peer. Sessions to one peer share what lies below. */
+typedef struct {
+    /** 0 is none. */
+    uint64_t id;
+} rde_session;
+
+/** Local registered memory. */
+typedef struct {
+    /** 0 is none. */
+    uint64_t id;
+} rde_buffer;
+
+/** Memory of a peer that its key lets us touch. */
+typedef struct {
+    /** 0 is none. */
+    uint64_t id;
+} rde_region;
+
+/** One submission; 96 bytes. Fields that an operation does not use are zero. */
+typedef struct {
+    /** Returned as it is in the completion; also names the request to rde_worker_cancel. */
+    uint64_t user_data;
+    /** The session that the operation goes to. */
+    rde_session session;
+    /** RDE_OP_*. */
+    uint16_t op;
+    /** RDE_REQUEST_* or 0. */
+    uint16_t flags;
+    /** Microseconds until the request times out; 0 is never. */
+    uint32_t timeout_us;
+    /** Local memory, until the completion. */
+    rde_buffer buffer;
+    /** Offset in the local buffer, in bytes. */
+    uint64_t buffer_offset;
+    /** Bytes to move. */
+    uint64_t length;
+    /** The peer's memory. */
+    rde_region region;
+    /** Offset in the region, in bytes; of an atomic, a multiple of 8. */
+    uint64_t region_offset;
+    /** Copied during the submit: a message, a key, or segments. */
+    rde_bytes data;
+    /** Fetch-add: what to add. Compare-swap: what to store. */
+    uint64_t operand;
+    /** Compare-swap: what must be there. */
+    uint64_t compare;
+} rde_request;
+
+/** One completion; 64 bytes. */
+typedef struct {
+    /** The request's; of an event, the listener's or the session's. */
+    uint64_t user_data;
+    /** RDE_OP_*. */
+    uint32_t op;
+    /** An rde_status. */
+    int32_t status;
+    /** Bytes moved, or the message's length. */
+    uint64_t length;
+    /** Id of a new object, value before an atomic, or the buffer that holds a message. */
+    uint64_t value;
+    /** RDE_COMPLETION_*. */
+    uint32_t flags;
+    /** errno or transport status, 0 if none. */
+    int32_t detail;
+    /** An inline message's bytes; of a message in a buffer, the first 8 are its session's id, little-endian; else zero. */
+    uint8_t data[RDE_INLINE_BYTES];
+} rde_completion;
+
+/** Accepts sessions at an address. */
+typedef struct {
+    /** 0 is none. */
+    uint64_t id;
+} rde_listener;
+
+/** What a session tells about itself. Set struct_size before asking. Texts are NUL-terminated and cut to fit. */
+typedef struct {
+    /** sizeof(rde_session_details), set by the caller. */
+    uint32_t struct_size;
+    /** RDE_SESSION_*. */
+    uint32_t flags;
+    /** An rde_session_state. */
+    uint32_t state;
+    /** The peer's process id as it told us. */
+    uint32_t peer_pid;
+    /** Gets and puts that went each way: mapped, RMA, message. */
+    uint64_t way_operations[3];
+    /** Their bytes: mapped, RMA, message. */
+    uint64_t way_bytes[3];
+    /** UCX transports below the session. */
+    char transport[64];
+    /** The name of the peer's context. */
+    char peer_name[72];
+    /** The address that was dialled, or the peer's own. */
+    char address[RDE_ADDRESS_MAX];
+} rde_session_details;
+
+/** A capability to touch a range of a peer's buffer: give it to nobody who shall not. 64 bytes, may be copied and sent. */
+typedef struct {
+    /** Opaque. */
+    uint8_t bytes[RDE_KEY_BYTES];
+} rde_key;
+
+/** What a region tells about itself. Set struct_size before asking. */
+typedef struct {
+    /** sizeof(rde_region_details), set by the caller. */
+    uint32_t struct_size;
+    /** One of RDE_WAY_*: how gets and puts on it go. */
+    uint32_t way;
+    /** RDE_RIGHT_*. */
+    uint32_t rights;
+    /** Zero. */
+    uint32_t reserved;
+    /** Bytes of the range that its key grants. */
+    uint64_t length;
+} rde_region_details;
+
+/** Counts of events since the object was opened; all only grow. */
+typedef struct {
+    /** Requests that were accepted. */
+    uint64_t submitted;
+    /** Completions of requests, whatever their status. */
+    uint64_t completed;
+    /** Completions with an error. */
+    uint64_t failed;
+    /** Of the failed: deadlines that passed. */
+    uint64_t timed_out;
+    /** Of the failed: cancelled, or closed under. */
+    uint64_t canceled;
+    /** Requests that were not accepted because a queue was full. */
+    uint64_t queue_full;
+    /** Gets that succeeded. */
+    uint64_t gets;
+    /** Puts that succeeded. */
+    uint64_t puts;
+    /** Flushes that succeeded. */
+    uint64_t flushes;
+    /** Fetch-adds and compare-and-swaps that succeeded. */
+    uint64_t atomics;
+    /** Messages that were sent. */
+    uint64_t sends;
+    /** Messages that arrived. */
+    uint64_t messages;
+    /** Bytes read by gets. */
+    uint64_t get_bytes;
+    /** Bytes written by puts. */
+    uint64_t put_bytes;
+    /** Bytes of the messages that were sent. */
+    uint64_t send_bytes;
+    /** Bytes of the messages that arrived. */
+    uint64_t message_bytes;
+    /** Gets and puts by the way they went: mapped, RMA, message. */
+    uint64_t way_operations[3];
+    /** Their bytes: mapped, RMA, message. */
+    uint64_t way_bytes[3];
+    /** Gets of peers that this side served with messages. */
+    uint64_t served_gets;
+    /** Puts of peers that this side served with messages. */
+    uint64_t served_puts;
+    /** Atomics of peers that this side served with messages. */
+    uint64_t served_atomics;
+    /** Bytes moved by what was served. */
+    uint64_t served_bytes;
+    /** Requests of peers that were refused: key, range, rights, or revoked. */
+    uint64_t refused;
+    /** Sessions that were dialled and opened. */
+    uint64_t connects;
+    /** Sessions that were accepted. */
+    uint64_t accepts;
+    /** Dials that failed. */
+    uint64_t connects_failed;
+    /** Peers that were turned away at the hello: limit, version, settings, or nonsense. */
+    uint64_t hellos_refused;
+    /** Sessions that ended in order. */
+    uint64_t sessions_closed;
+    /** Sessions that ended because their peer was lost. */
+    uint64_t sessions_lost;
+    /** Keys that were exported. */
+    uint64_t exports;
+    /** Keys that were revoked. */
+    uint64_t revokes;
+    /** Keys of peers that were imported. */
+    uint64_t imports;
+    /** Calls to poll. */
+    uint64_t polls;
+    /** Times the worker went to sleep. */
+    uint64_t sleeps;
+    /** Times the worker was woken from sleep by a submission or a wake. */
+    uint64_t wakes;
+    /** Log messages that were dropped because their callback was busy with another of the same thread. */
+    uint64_t logs_dropped;
+    /** Zero; later counters take these places. */
+    uint64_t reserved[24];
+} rde_counters;
+
+/**
+ * Durations in power-of-two buckets: bucket 0 holds those below 16 ns, bucket `i` those below `16 << i` ns, the last
+ * one everything from `16 << 30` ns (17 s) on.
+ */
+typedef struct {
+    /** How many durations fell in each bucket. */
+    uint64_t buckets[RDE_HISTOGRAM_BUCKETS];
+    /** Sum of all durations, in nanoseconds. */
+    uint64_t sum_ns;
+    /** The longest, in nanoseconds. */
+    uint64_t max_ns;
+} rde_histogram;
+
+/** What a context, a worker or a session counted. A C caller sets `struct_size` before it asks. */
+typedef struct {
+    /** Size of this structure in bytes. */
+    uint32_t struct_size;
+    /** Zero. */
+    uint32_t flags;
+    /** Counts of events. */
+    rde_counters counters;
+    /** Gets, from submission to completion. */
+    rde_histogram get;
+    /** Puts, from submission to completion. */
+    rde_histogram put;
+    /** Messages, from submission to completion at the sender. */
+    rde_histogram message;
+    /** Connects, from the call to the completion. */
+    rde_histogram connect;
+} rde_stats;
+
+/** One piece of a vectored get or put. */
+typedef struct {
+    /** Offset in the local buffer, in bytes. */
+    uint64_t buffer_offset;
+    /** Offset in the region, in bytes. */
+    uint64_t region_offset;
+    /** Length in bytes. */
+    uint64_t length;
+} rde_segment;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/* ---- Library: version, statuses, log. ---- */
+
+/**
+ * Version of the ABI of the library that is loaded; compare it with RDE_ABI_VERSION.
+ *
+ * Parameters: none.
+ * Completion: none.
+ * Returns: the version.
+ * Threads: any, concurrently; also from a signal handler.
+ * Blocks: never.
+ * On failure: it does not fail.
+ * Since: 0.1
+ */
+uint32_t rde_abi_version(void);
+
+/**
+ * Version of the library that is loaded, such as "0.1.0".
+ *
+ * Parameters: none.
+ * Completion: none.
+ * Returns: static NUL-terminated text; never NULL.
+ * Threads: any, concurrently; also from a signal handler.
+ * Blocks: never.
+ * On failure: it does not fail.
+ * Since: 0.1
+ */
+const char *rde_version_string(void);
+
+/**
+ * Name of a status without its prefix, such as "CONNECTION_LOST".
+ *
+ * Parameters: `status` in, any number.
+ * Completion: none.
+ * Returns: static NUL-terminated text; "UNKNOWN" for a number that is no status; never NULL.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: it does not fail.
+ * Since: 0.1
+ */
+const char *rde_status_name(int32_t status);
+
+/**
+ * Meaning of a status in a few words.
+ *
+ * Parameters: `status` in, any number.
+ * Completion: none.
+ * Returns: static NUL-terminated text; "unknown status" for a number that is no status; never NULL.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: it does not fail.
+ * Since: 0.1
+ */
+const char *rde_status_message(int32_t status);
+
+/**
+ * Sends the library's log messages to a function, or nowhere. When it returns, the function before is not running and
+ * never runs again.
+ *
+ * Parameters: `callback` in, nullable (no messages); called until the next call of this function. `level` in: RDE_LOG_*;
+ * messages at this level and graver ones. `user` in, handed to `callback`, never dereferenced.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: no such level; WRONG_STATE: called by the callback; ALREADY_EXISTS: the program, a Rust
+ * one, has a tracing subscriber of its own, which gets the messages.
+ * Threads: any; not from a signal handler, not from the callback.
+ * Blocks: until running callbacks have returned.
+ * On failure: the function before stays.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_log_set(rde_log_callback callback,
+                       uint32_t level,
+                       void *user);
+
+/* ---- Context: UCX, devices, memory and limits. ---- */
+
+/**
+ * Opens a context: finds and loads UCX (once for the process), picks transports and devices, sets up memory. The first
+ * one sets environment variables of UCX that the program has not set (see the top of this file).
+ *
+ * Parameters: `options` in, nullable (the defaults), for the call. `out_context` out. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: a NULL, a text that is not UTF-8 or too long, an unknown bit, or something in a
+ * reserved field; ABI_MISMATCH: a `struct_size` of no version; UNSUPPORTED: UCX is not installed or too old (the message
+ * names the package), or none of the transports is to be had; OUT_OF_MEMORY; IO; TRANSPORT: UCX failed.
+ * Threads: any, concurrently, except that no other thread may use the environment (getenv, setenv) during the first one;
+ * not from a signal handler.
+ * Blocks: while UCX loads and looks at devices, tens of milliseconds; no network.
+ * On failure: `out_context` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_context_open(const rde_context_options *options,
+                            rde_context *out_context,
+                            rde_error *error);
+
+/**
+ * Closes a context and frees its memory; its buffers and what their data pointers point to are gone. Memory that a peer
+ * has mapped stays mapped there.
+ *
+ * Parameters: `context` in; zero is OK and does nothing.
+ * Completion: none.
+ * Returns: OK; STALE_HANDLE: closed before; WRONG_STATE: a worker is open: close it first.
+ * Threads: any; not from a signal handler.
+ * Blocks: until the threads of the context have ended, milliseconds.
+ * On failure: the context stays open.
+ * Since: 0.1
+ */
+rde_status rde_context_close(rde_context context);
+
+/**
+ * What a context found and is bound by.
+ *
+ * Parameters: `context` in. `out_info` in and out: its `struct_size` is read, everything else is written. `error` out,
+ * nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, or a `struct_size` of 0; ABI_MISMATCH: a `struct_size` of no version;
+ * STALE_HANDLE.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_info` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_context_info(rde_context context,
+                            rde_context_details *out_info,
+                            rde_error *error);
+
+/* ---- Worker: progress, submission, completion. ---- */
+
+/**
+ * Opens a worker: its UCX worker, its queues and, unless RDE_WORKER_POLLED, its thread.
+ *
+ * Parameters: `context` in. `options` in, nullable (the defaults), for the call. `out_worker` out. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: a NULL, a capacity out of bounds, an unknown flag, or something in a reserved field;
+ * ABI_MISMATCH: a `struct_size` of no version; STALE_HANDLE; WRONG_STATE: the context is closing; OUT_OF_MEMORY; IO;
+ * TRANSPORT: UCX failed.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: while UCX opens devices, milliseconds.
+ * On failure: `out_worker` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_worker_open(rde_context context,
+                           const rde_worker_options *options,
+                           rde_worker *out_worker,
+                           rde_error *error);
+
+/**
+ * Closes a worker, its listeners and its sessions. Operations in flight end; their completions, and those that were not
+ * polled, are gone with the worker: to see each one, close the sessions, poll until their SESSION_CLOSED, then close.
+ *
+ * Parameters: `worker` in; zero is OK and does nothing. A thread that waits in its poll returns with STALE_HANDLE.
+ * Completion: none.
+ * Returns: OK; STALE_HANDLE: closed before.
+ * Threads: any but the worker's own; not from a signal handler.
+ * Blocks: until the worker's thread has ended and its peers are told, milliseconds.
+ * On failure: nothing has changed.
+ * Since: 0.1
+ */
+rde_status rde_worker_close(rde_worker worker);
+
+/**
+ * Submits requests, in order, up to the first one that is not accepted.
+ *
+ * Parameters: `requests` in, `count` of them (NULL only with 0, aligned to 8), for the call, and what their `data`
+ * points to too; their buffers until the completion. `out_accepted` out: how many were accepted, from the first one on.
+ * Completion: exactly one for each accepted request, also after a cancel, a close, a timeout and the loss of the peer;
+ * requests that are not accepted have none. `op` and `user_data` are the request's. By `op`:
+ * NOP: nothing more. GET, PUT: `length` is the bytes moved; a put has then left the buffer, and FLUSH says when all puts
+ * before it on the session are visible at the peer. FETCH_ADD, COMPARE_SWAP: `value` is what was there. SEND: the
+ * message has left the buffer; messages of one session arrive in order, other operations end in any order.
+ * REGION_IMPORT: `value` is the region. `detail` is an errno or a transport status, if there was one.
+ * Returns: OK: all are accepted. Otherwise why the request at `*out_accepted` is not: INVALID_ARGUMENT: an unknown
+ * operation or flag, or fields that contradict each other; STALE_HANDLE: its session, buffer or region; OUT_OF_RANGE:
+ * past the end of its buffer or region; PERMISSION_DENIED: the region's key does not grant it; QUEUE_FULL: poll, then
+ * submit the rest; WRONG_STATE: the session or the worker is closing; CONNECTION_LOST: the session is.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `*out_accepted` is written unless a pointer or a count was refused, and the worker is open.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_worker_submit(rde_worker worker,
+                             const rde_request *requests,
+                             uint32_t count,
+                             uint32_t *out_accepted);
+
+/**
+ * Takes completions, oldest first; of a polled worker it also makes progress.
+ *
+ * Parameters: `timeout_ns` in: 0 returns at once, negative waits for ever, else the longest wait for a first completion.
+ * `completions` out, room for `capacity` (NULL only with 0, aligned to 8; more than RDE_BATCH_MAX is taken as that).
+ * `out_count` out: how many were written.
+ * Completion: none of its own.
+ * Returns: OK, also with none; INVALID_ARGUMENT: NULL, or not aligned; STALE_HANDLE: closed, also while waiting;
+ * WRONG_STATE: another thread is in the poll of a polled worker; IO, TRANSPORT: progress failed: close the worker.
+ * Threads: any, one at a time of a polled worker, concurrently of a threaded one; not from a signal handler.
+ * Blocks: up to `timeout_ns`; `rde_worker_wake` ends the wait, signals do not.
+ * On failure: `out_count` is untouched, and no completion is lost.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_worker_poll(rde_worker worker,
+                           int64_t timeout_ns,
+                           rde_completion *completions,
+                           uint32_t capacity,
+                           uint32_t *out_count);
+
+/**
+ * Hands out a file descriptor for an event loop: readable when completions may wait. Drain, arm, sleep, as the top of
+ * this file says.
+ *
+ * Parameters: `worker` in. `out_fd` out: the caller's to close, also after the worker's close. A threaded worker's is an
+ * eventfd: read its 8 bytes after each wake-up (it does not block). A polled worker's cannot be read, and needs not be:
+ * a read fails at once. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL; STALE_HANDLE; IO: no descriptor left.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_fd` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_worker_event_fd(rde_worker worker,
+                               int *out_fd,
+                               rde_error *error);
+
+/**
+ * Makes the event file descriptor fire at the next completion or event, once.
+ *
+ * Parameters: `worker` in.
+ * Completion: none.
+ * Returns: OK: sleep now; NOT_READY: completions or work wait: poll first, then arm again; STALE_HANDLE; IO, TRANSPORT:
+ * progress failed: close the worker.
+ * Threads: the one that polls and sleeps; not from a signal handler.
+ * Blocks: never.
+ * On failure: the descriptor is not armed.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_worker_arm(rde_worker worker);
+
+/**
+ * Ends a wait in `rde_worker_poll` and makes the event file descriptor readable, once; when nobody waits, the next one.
+ *
+ * Parameters: `worker` in.
+ * Completion: none.
+ * Returns: OK; STALE_HANDLE.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: nobody is woken.
+ * Since: 0.1
+ */
+rde_status rde_worker_wake(rde_worker worker);
+
+/**
+ * Asks the requests with this `user_data` to end. What has gone to the peer may still happen.
+ *
+ * Parameters: `worker` in. `user_data` in, as in the requests.
+ * Completion: none of its own; each such request completes once, with CANCELED or as if nothing had been asked. Its
+ * buffer is free again then, not before.
+ * Returns: OK: asked, also when no such request is pending; STALE_HANDLE; QUEUE_FULL: poll, then ask again.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: no request is affected.
+ * Since: 0.1
+ */
+rde_status rde_worker_cancel(rde_worker worker,
+                             uint64_t user_data);
+
+/* ---- Listeners and sessions: connections to peers. ---- */
+
+/**
+ * Listens at an address: "tcp://host:port" (port 0 picks one; IPv6 in brackets) or "unix:///path".
+ *
+ * Parameters: `worker` in: gets the accepted sessions. `address` in, UTF-8, for the call. `user_data` in: of the events.
+ * `out_listener` out. `error` out, nullable.
+ * Completion: an event SESSION_ACCEPTED for each session: `user_data` is the listener's, `value` the session, whose later
+ * events carry the listener's `user_data` too.
+ * Returns: OK; INVALID_ARGUMENT: NULL, or an address that cannot be read; STALE_HANDLE; WRONG_STATE: the worker is
+ * closing; ALREADY_EXISTS: the address is in use; NOT_FOUND: no such host, interface or folder; PERMISSION_DENIED;
+ * UNSUPPORTED: the context's transports do not allow it; IO.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: while a host name is resolved; use numbers to avoid it.
+ * On failure: `out_listener` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_listener_open(rde_worker worker,
+                             rde_bytes address,
+                             uint64_t user_data,
+                             rde_listener *out_listener,
+                             rde_error *error);
+
+/**
+ * The address a listener is at, in the form to dial, with the port that was picked.
+ *
+ * Parameters: `listener` in. `out_text` out, room for `capacity` bytes, NUL-terminated; nullable with a capacity of 0.
+ * `out_len` out: its length without the NUL. RDE_ADDRESS_MAX + 1 bytes always suffice.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL; STALE_HANDLE; TRUNCATED: `capacity` must be over `*out_len`, which was written.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_text` is untouched, and so is `out_len` but for TRUNCATED.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_listener_address(rde_listener listener,
+                                char *out_text,
+                                size_t capacity,
+                                size_t *out_len);
+
+/**
+ * Stops listening. Sessions that were accepted stay.
+ *
+ * Parameters: `listener` in; zero is OK and does nothing.
+ * Completion: none; events of sessions accepted before may still follow.
+ * Returns: OK; STALE_HANDLE: closed before.
+ * Threads: any; not from a signal handler.
+ * Blocks: never.
+ * On failure: nothing has changed.
+ * Since: 0.1
+ */
+rde_status rde_listener_close(rde_listener listener);
+
+/**
+ * Dials a peer. Operations go from the completion on; before it they end with WRONG_STATE.
+ *
+ * Parameters: `worker` in: carries the session. `address` in: "tcp://host:port" or "unix:///path", UTF-8, for the call.
+ * `user_data` in: of the completion and of the session's events. `out_session` out. `error` out, nullable.
+ * Completion: SESSION_CONNECT, once: `value` is the session; its status is OK, or why there is none: UNREACHABLE,
+ * TIMED_OUT, LIMIT_REACHED (ours or the peer's), SETTINGS_MISMATCH, PROTOCOL, CONNECTION_LOST, CANCELED. Later the events
+ * MESSAGE and SESSION_CLOSED.
+ * Returns: OK: dialling; INVALID_ARGUMENT: NULL, or an address that cannot be read; STALE_HANDLE; WRONG_STATE: the worker
+ * is closing; QUEUE_FULL: poll first; LIMIT_REACHED: `max_sessions` are open; UNSUPPORTED: the context's transports do
+ * not allow it.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_session` is untouched, and there is no completion.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_session_connect(rde_worker worker,
+                               rde_bytes address,
+                               uint64_t user_data,
+                               rde_session *out_session,
+                               rde_error *error);
+
+/**
+ * Closes a session. Its operations in flight end first, each with its completion: as usual, or with CANCELED.
+ *
+ * Parameters: `session` in; zero is OK and does nothing. `user_data` in: of the completion.
+ * Completion: SESSION_CLOSED, the last one of the session: `value` is the session.
+ * Returns: OK: closing; STALE_HANDLE: closed before; WRONG_STATE: it is closing already.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: there is no completion.
+ * Since: 0.1
+ */
+rde_status rde_session_close(rde_session session,
+                             uint64_t user_data);
+
+/**
+ * What a session tells about itself: state, peer, transport, and which way its operations went.
+ *
+ * Parameters: `session` in. `out_info` in and out: its `struct_size` is read, everything else is written. `error` out,
+ * nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, or a `struct_size` of 0; ABI_MISMATCH: a `struct_size` of no version;
+ * STALE_HANDLE.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_info` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_session_info(rde_session session,
+                            rde_session_details *out_info,
+                            rde_error *error);
+
+/* ---- Memory: buffers, keys and regions. ---- */
+
+/**
+ * Allocates registered memory. Its bytes are zero.
+ *
+ * Parameters: `context` in. `length` in, bytes, at least 1. `flags` in: RDE_BUFFER_* or 0. `out_buffer` out. `out_data`
+ * out, nullable: the memory, aligned to 64 bytes, until the release. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, a length of 0, or an unknown flag; STALE_HANDLE; OUT_OF_MEMORY: over the context's
+ * limit, or the system has no more; IO.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never on the network; large ones wait for the system's pages.
+ * On failure: the outputs are untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_buffer_alloc(rde_context context,
+                            uint64_t length,
+                            uint32_t flags,
+                            rde_buffer *out_buffer,
+                            void **out_data,
+                            rde_error *error);
+
+/**
+ * Registers memory of the caller, to use it without a copy. Slower than `rde_buffer_alloc`, and never mapped by peers.
+ *
+ * Parameters: `context` in. `data` in, `length` bytes, at least 1: readable and writable, at one place until the release
+ * has returned and every operation on it has completed; not memory of a garbage collector. `flags` in: 0. `out_buffer`
+ * out. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, a length of 0 or past the end of the address space, or an unknown flag;
+ * STALE_HANDLE; UNSUPPORTED: not with this flag; OUT_OF_MEMORY; TRANSPORT: the device refused the memory.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: while a device pins the pages.
+ * On failure: `out_buffer` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_buffer_register(rde_context context,
+                               void *data,
+                               uint64_t length,
+                               uint32_t flags,
+                               rde_buffer *out_buffer,
+                               rde_error *error);
+
+/**
+ * Where a buffer's memory is, and how long: also of a buffer that brought a message.
+ *
+ * Parameters: `buffer` in. `out_data` out: the memory, until the release. `out_length` out, nullable: bytes.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL; STALE_HANDLE.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: the outputs are untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_buffer_data(rde_buffer buffer,
+                           void **out_data,
+                           uint64_t *out_length);
+
+/**
+ * Releases a buffer: its handle is stale at once and its keys are revoked. Operations in flight keep the memory alive
+ * until they end; what a peer has mapped stays readable there and is not reused.
+ *
+ * Parameters: `buffer` in; zero is OK and does nothing.
+ * Completion: none.
+ * Returns: OK; STALE_HANDLE: released before.
+ * Threads: any; not from a signal handler.
+ * Blocks: never.
+ * On failure: nothing has changed.
+ * Since: 0.1
+ */
+rde_status rde_buffer_release(rde_buffer buffer);
+
+/**
+ * Makes a key with which a peer may touch a range of a buffer. Send it there by any means that others cannot read.
+ *
+ * Parameters: `buffer` in, allocated without RDE_BUFFER_UNINITIALISED, or registered. `offset`, `length` in, bytes; a length of
+ * at least 1. `rights` in: RDE_RIGHT_*, at least one. `out_key` out. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, a length of 0, or no or unknown rights; STALE_HANDLE; OUT_OF_RANGE: past the end;
+ * WRONG_STATE: the buffer is uninitialised; LIMIT_REACHED: `max_exports` are out; IO.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_key` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_buffer_export(rde_buffer buffer,
+                             uint64_t offset,
+                             uint64_t length,
+                             uint32_t rights,
+                             rde_key *out_key,
+                             rde_error *error);
+
+/**
+ * Takes a key back: when it returns, no operation with it starts any more. A peer that has mapped the range can still
+ * read or write the old memory, which is never used for anything else; release the buffer and allocate another.
+ *
+ * Parameters: `context` in: that of the buffer. `key` in, for the call. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, or not a key; STALE_HANDLE; REVOKED: before; NOT_FOUND: never exported;
+ * PERMISSION_DENIED: of another context, or its secret is wrong.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: until operations with the key that have begun are done, microseconds.
+ * On failure: no key is revoked.
+ * Since: 0.1
+ */
+rde_status rde_key_revoke(rde_context context,
+                          const rde_key *key,
+                          rde_error *error);
+
+/**
+ * Releases a region. Operations in flight end as usual.
+ *
+ * Parameters: `region` in; zero is OK and does nothing.
+ * Completion: none.
+ * Returns: OK; STALE_HANDLE: released before.
+ * Threads: any; not from a signal handler.
+ * Blocks: never.
+ * On failure: nothing has changed.
+ * Since: 0.1
+ */
+rde_status rde_region_release(rde_region region);
+
+/**
+ * What a region tells about itself: length, rights, and the way its operations go.
+ *
+ * Parameters: `region` in. `out_info` in and out: its `struct_size` is read, everything else is written.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, or a `struct_size` of 0; ABI_MISMATCH: a `struct_size` of no version;
+ * STALE_HANDLE.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_info` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_region_info(rde_region region,
+                           rde_region_details *out_info);
+
+/* ---- Single operations: one request without the array, through the same queue. ---- */
+
+/**
+ * Reads a range of a region into a buffer.
+ *
+ * Parameters: `session` in. `buffer` in, until the completion, with `buffer_offset`. `region` in, with `region_offset`.
+ * `length` in, bytes. `user_data` in.
+ * Completion: GET: `length` is the bytes moved.
+ * Returns: as `rde_worker_submit` of this one request.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: there is no completion.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_get(rde_session session,
+                   rde_buffer buffer,
+                   uint64_t buffer_offset,
+                   rde_region region,
+                   uint64_t region_offset,
+                   uint64_t length,
+                   uint64_t user_data);
+
+/**
+ * Writes a buffer into a range of a region.
+ *
+ * Parameters: `session` in. `buffer` in, until the completion, with `buffer_offset`. `region` in, with `region_offset`.
+ * `length` in, bytes. `user_data` in.
+ * Completion: PUT: `length` is the bytes moved; they have left the buffer. `rde_flush` says when they are visible.
+ * Returns: as `rde_worker_submit` of this one request.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: there is no completion.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_put(rde_session session,
+                   rde_buffer buffer,
+                   uint64_t buffer_offset,
+                   rde_region region,
+                   uint64_t region_offset,
+                   uint64_t length,
+                   uint64_t user_data);
+
+/**
+ * Waits for the puts that were submitted before it on the session.
+ *
+ * Parameters: `session` in. `user_data` in.
+ * Completion: FLUSH: those puts are visible at the peer.
+ * Returns: as `rde_worker_submit` of this one request.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: there is no completion.
+ * Since: 0.1
+ */
+RDE_MUST_USE rde_status rde_flush(rde_session session, uint64_t user_data);
+
+/**
+ * Adds to a u64 of a region, atomically to every other such operation of any peer.
+ *
+ * Parameters: `session` in. `region` in, with `region_offset`, a multiple of 8. `operand` in: what to add, wrapping.
+ * `user_data` in.
+ * Completion: FETCH_ADD: `value` is what was there before.
+ * Returns: as `rde_worker_submit` of this one request.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: there is no completion.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_fetch_add(rde_session session,
+                         rde_region region,
+                         uint64_t region_offset,
+                         uint64_t operand,
+                         uint64_t user_data);
+
+/**
+ * Stores a u64 in a region if it holds what is expected, atomically to every other such operation of any peer.
+ *
+ * Parameters: `session` in. `region` in, with `region_offset`, a multiple of 8. `compare` in: what must be there.
+ * `operand` in: what to store. `user_data` in.
+ * Completion: COMPARE_SWAP: `value` is what was there before; the swap happened if that is `compare`.
+ * Returns: as `rde_worker_submit` of this one request.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: there is no completion.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_compare_swap(rde_session session,
+                            rde_region region,
+                            uint64_t region_offset,
+                            uint64_t compare,
+                            uint64_t operand,
+                            uint64_t user_data);
+
+/**
+ * Sends one message: bytes that are copied now, or those of a buffer.
+ *
+ * Parameters: `session` in. `data` in, for the call: the message, at most 64 KiB; empty when a buffer is given. `buffer`
+ * in, zero or until the completion, with `buffer_offset` and `length` in bytes. `user_data` in.
+ * Completion: SEND: `length` is the message's; it has left the buffer. At the peer an event MESSAGE.
+ * Returns: as `rde_worker_submit` of this one request; INVALID_ARGUMENT also with both or an overlong `data`.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: there is no completion.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_send(rde_session session,
+                    rde_bytes data,
+                    rde_buffer buffer,
+                    uint64_t buffer_offset,
+                    uint64_t length,
+                    uint64_t user_data);
+
+/**
+ * Makes a region from a key that the session's peer exported. Later imports of the key are answered from a cache.
+ *
+ * Parameters: `session` in. `key` in, for the call. `user_data` in.
+ * Completion: REGION_IMPORT: `value` is the region; PERMISSION_DENIED: a wrong secret; REVOKED; NOT_FOUND: not of this
+ * peer; PROTOCOL, CONNECTION_LOST.
+ * Returns: as `rde_worker_submit` of this one request; INVALID_ARGUMENT also when the key is NULL or garbage.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: there is no completion.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_region_import(rde_session session,
+                             const rde_key *key,
+                             uint64_t user_data);
+
+/* ---- Telemetry: counters, histograms, Prometheus text. ---- */
+
+/**
+ * What a context counted, with all its workers and sessions.
+ *
+ * Parameters: `context` in. `out_stats` in and out: its `struct_size` is read, everything else is written.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, or a `struct_size` of 0; ABI_MISMATCH: a `struct_size` of no version;
+ * STALE_HANDLE.
+ * Threads: any, concurrently; not from a signal handler. Counters that move meanwhile may be of different instants.
+ * Blocks: never.
+ * On failure: `out_stats` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_context_stats(rde_context context,
+                             rde_stats *out_stats);
+
+/**
+ * What a worker counted, with all its sessions.
+ *
+ * Parameters: `worker` in. `out_stats` in and out: its `struct_size` is read, everything else is written.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, or a `struct_size` of 0; ABI_MISMATCH: a `struct_size` of no version;
+ * STALE_HANDLE.
+ * Threads: any, concurrently; not from a signal handler. Counters that move meanwhile may be of different instants.
+ * Blocks: never.
+ * On failure: `out_stats` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_worker_stats(rde_worker worker,
+                            rde_stats *out_stats);
+
+/**
+ * What a session counted.
+ *
+ * Parameters: `session` in. `out_stats` in and out: its `struct_size` is read, everything else is written.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, or a `struct_size` of 0; ABI_MISMATCH: a `struct_size` of no version;
+ * STALE_HANDLE.
+ * Threads: any, concurrently; not from a signal handler. Counters that move meanwhile may be of different instants.
+ * Blocks: never.
+ * On failure: `out_stats` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_session_stats(rde_session session,
+                             rde_stats *out_stats);
+
+/**
+ * Counters and histograms of a context and its workers in the Prometheus text format.
+ *
+ * Parameters: `context` in. `out_text` out, room for `capacity` bytes, NUL-terminated; nullable with a capacity of 0.
+ * `out_len` out: its length without the NUL.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL; STALE_HANDLE; TRUNCATED: `capacity` must be over `*out_len`, which was written;
+ * the next text may be longer still, so add some.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_text` is untouched, and so is `out_len` but for TRUNCATED.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_context_metrics(rde_context context,
+                               char *out_text,
+                               size_t capacity,
+                               size_t *out_len);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* RDMA_ENGINE_H */

@@ -1,0 +1,142 @@
+// Thin C++17 over rdma_engine.h: handles that close themselves, and results that say why not. Header only.
+//
+// Failures are values (`rde::result`), not exceptions: storage engines are often built with -fno-exceptions, and a
+// completion's status is a value anyway. `value()` of a failure ends the program with its message, like a failed assert.
+// Everything that is not here is called as in C: `.get()` is the handle.
+#ifndef RDMA_ENGINE_HPP
+#define RDMA_ENGINE_HPP
+
+#include <rdma_engine.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace rde {
+
+inline rde_bytes bytes(std::string_view text) { return {text.data(), text.size()}; }
+
+// A value, or the rde_error that explains why there is none.
+template <typename T> class [[nodiscard]] result {
+  public:
+    result(T value) : value_(std::move(value)), error_() {}
+    result(const rde_error &error) : error_(error) {}
+
+    explicit operator bool() const { return value_.has_value(); }
+    rde_status status() const { return static_cast<rde_status>(error_.status); }
+    const rde_error &error() const { return error_; }
+    std::string_view message() const { return {error_.message, error_.message_len}; }
+
+    T value() && {
+        if (!value_) {
+            std::fprintf(stderr, "rde: %s (%s)\n", error_.message, rde_status_name(error_.status));
+            std::abort();
+        }
+        return std::move(*value_);
+    }
+
+  private:
+    std::optional<T> value_;
+    rde_error error_;
+};
+
+// Owns a handle and closes it once; moves, does not copy. A default-constructed one is none.
+template <typename Handle, rde_status (*Close)(Handle)> class owned {
+  public:
+    owned() = default;
+    explicit owned(Handle handle) : handle_(handle) {}
+    owned(owned &&other) noexcept : handle_(other.release()) {}
+    owned &operator=(owned &&other) noexcept {
+        if (this != &other) {
+            reset();
+            handle_ = other.release();
+        }
+        return *this;
+    }
+    owned(const owned &) = delete;
+    owned &operator=(const owned &) = delete;
+    ~owned() { reset(); }
+
+    Handle get() const { return handle_; }
+    explicit operator bool() const { return handle_.id != 0; }
+    // Gives the handle up; it is the caller's to close.
+    Handle release() { return std::exchange(handle_, Handle{0}); }
+    // Closes now, to see the status.
+    rde_status reset() { return Close(release()); }
+
+  private:
+    Handle handle_{0};
+};
+
+inline rde_status close_quietly(rde_session session) { return rde_session_close(session, 0); }
+
+using listener = owned<rde_listener, rde_listener_close>;
+using session = owned<rde_session, close_quietly>; // its SESSION_CLOSED has user_data 0; `release` to close otherwise
+using region = owned<rde_region, rde_region_release>;
+
+class buffer : public owned<rde_buffer, rde_buffer_release> {
+  public:
+    using owned::owned;
+    // The memory: until this object is gone, or moved from.
+    void *data() const { return where().first; }
+    std::uint64_t size() const { return where().second; }
+
+  private:
+    std::pair<void *, std::uint64_t> where() const {
+        std::pair<void *, std::uint64_t> found{nullptr, 0};
+        return rde_buffer_data(get(), &found.first, &found.second) == RDE_STATUS_OK ? found
+                                                                                  : std::pair<void *, std::uint64_t>{};
+    }
+};
+
+// Calls `open(&handle, &error)`, and wraps what it opened.
+template <typename Object, typename Handle, typename Open> result<Object> opened(Open open) {
+    Handle handle{0};
+    rde_error error{};
+    if (open(&handle, &error) != RDE_STATUS_OK) return error;
+    return Object(handle);
+}
+
+class worker : public owned<rde_worker, rde_worker_close> {
+  public:
+    using owned::owned;
+    result<rde::listener> listen(std::string_view address, std::uint64_t user_data) const {
+        return opened<rde::listener, rde_listener>(
+            [&](auto *out, auto *error) { return rde_listener_open(get(), bytes(address), user_data, out, error); });
+    }
+    result<rde::session> connect(std::string_view address, std::uint64_t user_data) const {
+        return opened<rde::session, rde_session>(
+            [&](auto *out, auto *error) { return rde_session_connect(get(), bytes(address), user_data, out, error); });
+    }
+};
+
+class context : public owned<rde_context, rde_context_close> {
+  public:
+    using owned::owned;
+    static result<context> open(const rde_context_options &options = RDE_CONTEXT_OPTIONS_INIT) {
+        return opened<context, rde_context>([&](auto *out, auto *error) { return rde_context_open(&options, out, error); });
+    }
+    result<rde::worker> open_worker(const rde_worker_options &options = RDE_WORKER_OPTIONS_INIT) const {
+        return opened<rde::worker, rde_worker>(
+            [&](auto *out, auto *error) { return rde_worker_open(get(), &options, out, error); });
+    }
+    result<buffer> alloc(std::uint64_t length, std::uint32_t flags = 0) const {
+        return opened<buffer, rde_buffer>(
+            [&](auto *out, auto *error) { return rde_buffer_alloc(get(), length, flags, out, nullptr, error); });
+    }
+};
+
+// The address to dial, with the port that was picked; empty if the listener is closed.
+inline std::string address(const listener &listener) {
+    char text[RDE_ADDRESS_MAX + 1];
+    std::size_t length = 0;
+    if (rde_listener_address(listener.get(), text, sizeof text, &length) != RDE_STATUS_OK) return {};
+    return {text, length};
+}
+
+} // namespace rde
+
+#endif // RDMA_ENGINE_HPP

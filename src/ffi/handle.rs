@@ -1,0 +1,79 @@
+//! Handles: one distinct structure for each kind of object, and their way to the object.
+
+use crate::engine::buffer::Buffer;
+use crate::engine::context::Context;
+use crate::engine::handle::{BUFFERS, CONTEXTS, LISTENERS, REGIONS, Ref, SESSIONS, WORKERS};
+use crate::engine::listener::Listener;
+use crate::engine::region::Region;
+use crate::engine::session::Session;
+use crate::engine::worker::Worker;
+use crate::status::{Error, Result, Status};
+
+/// The library with its devices, its registered memory and its limits. Opened first, closed last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct rde_context {
+    /// 0 is none.
+    pub id: u64,
+}
+
+/// Makes progress and holds a queue of completions.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct rde_worker {
+    /// 0 is none.
+    pub id: u64,
+}
+
+/// Accepts sessions at an address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct rde_listener {
+    /// 0 is none.
+    pub id: u64,
+}
+
+/// A connection to a peer. Sessions to one peer share what lies below.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct rde_session {
+    /// 0 is none.
+    pub id: u64,
+}
+
+/// Local registered memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct rde_buffer {
+    /// 0 is none.
+    pub id: u64,
+}
+
+/// Memory of a peer that its key lets us touch.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct rde_region {
+    /// 0 is none.
+    pub id: u64,
+}
+
+fn stale(kind: &'static str) -> Error {
+    Error::new(Status::StaleHandle, format!("this {kind} is closed, was never opened, or is something else"))
+}
+
+/// The object behind a handle, held for the call: no reference count is touched.
+macro_rules! resolve {
+    ($name:ident, $handle:ident, $object:ident, $table:ident, $kind:literal) => {
+        #[doc = concat!("The ", $kind, " behind a handle, or `STALE_HANDLE`.")]
+        pub(super) fn $name(handle: $handle) -> Result<Ref<$object>> {
+            $table.get(handle.id).ok_or_else(|| stale($kind))
+        }
+    };
+}
+
+resolve!(context, rde_context, Context, CONTEXTS, "context");
+resolve!(worker, rde_worker, Worker, WORKERS, "worker");
+resolve!(listener, rde_listener, Listener, LISTENERS, "listener");
+resolve!(session, rde_session, Session, SESSIONS, "session");
+resolve!(buffer, rde_buffer, Buffer, BUFFERS, "buffer");
+resolve!(region, rde_region, Region, REGIONS, "region");

@@ -1,0 +1,123 @@
+/* The layout that bindings in other languages rely on. */
+#include <stddef.h>
+
+#include "check.h"
+
+#define OFFSET(type, field, at) _Static_assert(offsetof(type, field) == (at), #type "." #field)
+#define SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type)
+
+SIZE(rde_status, 4);
+SIZE(rde_op, 2);
+SIZE(rde_session_state, 4);
+SIZE(rde_context, 8);
+SIZE(rde_worker, 8);
+SIZE(rde_listener, 8);
+SIZE(rde_session, 8);
+SIZE(rde_buffer, 8);
+SIZE(rde_region, 8);
+SIZE(rde_bytes, 16);
+SIZE(rde_key, 64);
+
+SIZE(rde_error, 256);
+OFFSET(rde_error, status, 0);
+OFFSET(rde_error, os_errno, 4);
+OFFSET(rde_error, transport_status, 8);
+OFFSET(rde_error, message_len, 12);
+OFFSET(rde_error, message, 16);
+
+SIZE(rde_request, 96);
+OFFSET(rde_request, user_data, 0);
+OFFSET(rde_request, session, 8);
+OFFSET(rde_request, op, 16);
+OFFSET(rde_request, flags, 18);
+OFFSET(rde_request, timeout_us, 20);
+OFFSET(rde_request, buffer, 24);
+OFFSET(rde_request, buffer_offset, 32);
+OFFSET(rde_request, length, 40);
+OFFSET(rde_request, region, 48);
+OFFSET(rde_request, region_offset, 56);
+OFFSET(rde_request, data, 64);
+OFFSET(rde_request, operand, 80);
+OFFSET(rde_request, compare, 88);
+
+SIZE(rde_completion, 64);
+OFFSET(rde_completion, user_data, 0);
+OFFSET(rde_completion, op, 8);
+OFFSET(rde_completion, status, 12);
+OFFSET(rde_completion, length, 16);
+OFFSET(rde_completion, value, 24);
+OFFSET(rde_completion, flags, 32);
+OFFSET(rde_completion, detail, 36);
+OFFSET(rde_completion, data, 40);
+
+SIZE(rde_segment, 24);
+OFFSET(rde_segment, buffer_offset, 0);
+OFFSET(rde_segment, region_offset, 8);
+OFFSET(rde_segment, length, 16);
+
+SIZE(rde_context_options, 128);
+OFFSET(rde_context_options, struct_size, 0);
+OFFSET(rde_context_options, flags, 4);
+OFFSET(rde_context_options, name, 8);
+OFFSET(rde_context_options, devices, 24);
+OFFSET(rde_context_options, transports, 40);
+OFFSET(rde_context_options, ways, 44);
+OFFSET(rde_context_options, memory_limit_bytes, 48);
+OFFSET(rde_context_options, max_sessions, 56);
+OFFSET(rde_context_options, max_exports, 60);
+OFFSET(rde_context_options, keepalive_ns, 64);
+OFFSET(rde_context_options, connect_timeout_ns, 72);
+OFFSET(rde_context_options, idle_timeout_ns, 80);
+OFFSET(rde_context_options, max_message_bytes, 88);
+OFFSET(rde_context_options, reserved, 96);
+
+SIZE(rde_worker_options, 56);
+OFFSET(rde_worker_options, submission_capacity, 8);
+OFFSET(rde_worker_options, completion_capacity, 12);
+OFFSET(rde_worker_options, spin_ns, 16);
+OFFSET(rde_worker_options, reserved, 24);
+
+SIZE(rde_context_details, 832);
+OFFSET(rde_context_details, ucx_major, 8);
+OFFSET(rde_context_details, max_sessions, 20);
+OFFSET(rde_context_details, memory_limit_bytes, 32);
+OFFSET(rde_context_details, ucx_path, 64);
+OFFSET(rde_context_details, transports, 320);
+OFFSET(rde_context_details, devices, 576);
+
+SIZE(rde_session_details, 712);
+OFFSET(rde_session_details, flags, 4);
+OFFSET(rde_session_details, state, 8);
+OFFSET(rde_session_details, peer_pid, 12);
+OFFSET(rde_session_details, way_operations, 16);
+OFFSET(rde_session_details, way_bytes, 40);
+OFFSET(rde_session_details, transport, 64);
+OFFSET(rde_session_details, peer_name, 128);
+OFFSET(rde_session_details, address, 200);
+
+SIZE(rde_region_details, 24);
+OFFSET(rde_region_details, way, 4);
+OFFSET(rde_region_details, rights, 8);
+OFFSET(rde_region_details, length, 16);
+
+SIZE(rde_counters, 512);
+SIZE(rde_histogram, 272);
+OFFSET(rde_histogram, sum_ns, 256);
+OFFSET(rde_histogram, max_ns, 264);
+SIZE(rde_stats, 1608);
+OFFSET(rde_stats, counters, 8);
+OFFSET(rde_stats, get, 520);
+OFFSET(rde_stats, put, 792);
+OFFSET(rde_stats, message, 1064);
+OFFSET(rde_stats, connect, 1336);
+
+int main(void) {
+    rde_context_options options = RDE_CONTEXT_OPTIONS_INIT;
+    rde_request request = RDE_REQUEST_INIT;
+    rde_request zero;
+    memset(&zero, 0, sizeof zero);
+    CHECK(options.struct_size == sizeof options && options.reserved[3] == 0);
+    CHECK(memcmp(&request, &zero, sizeof zero) == 0);
+    shown("sizes and offsets were asserted by the compiler");
+    return check_end();
+}
