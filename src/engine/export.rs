@@ -156,6 +156,13 @@ impl Exports {
         revoked.flat_map(|(export, links)| links.into_iter().map(move |link| (export, link))).collect()
     }
 
+    /// Ends every key, before its context is closed.
+    pub fn revoke_all(&self) -> Vec<(u64, u32)> {
+        let revoked =
+            self.table.ids().into_iter().filter_map(|export| Some((export, self.revoke(export).ok()?)));
+        revoked.flat_map(|(export, links)| links.into_iter().map(move |link| (export, link))).collect()
+    }
+
     /// Lets the peer at the other end of `link`, on this host, map the whole buffer of an export. Each grant is ended
     /// by [`Exports::drop_mapping`] or [`Exports::link_lost`].
     ///
@@ -191,7 +198,8 @@ impl Exports {
         }
     }
 
-    /// The peer's process is gone, and its mappings with it. Not for a peer that is only cut off.
+    /// The peer is gone, and its mappings with it. (Were it alive and hostile, it would keep pages that we have given
+    /// back to the kernel; they are not on our account any more, and never ours again.)
     pub fn link_lost(&self, link: u32) {
         let grants = &mut *self.grants.lock();
         let lost: Vec<_> = grants.by_link.range((link, 0)..=(link, u64::MAX)).copied().collect();

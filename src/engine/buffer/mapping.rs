@@ -7,9 +7,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-#[cfg(not(miri))]
-use rustix::mm::Advice;
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use crate::engine::memfd::{self, failed};
 use crate::status::{Error, Result, Status};

@@ -123,6 +123,9 @@ fn a_hundred_thousand_exports_of_one_buffer() {
     exports.revoke_buffer(&buffer);
     assert!(exports.is_empty());
     assert_eq!(Arc::strong_count(&buffer), 1);
+    exports.export(&buffer, 0, 64, READ).unwrap();
+    exports.export(&pool.alloc(64, 0).unwrap(), 0, 64, READ).unwrap();
+    assert_eq!((exports.len(), exports.revoke_all(), exports.len()), (2, vec![], 0));
 }
 
 /// Threads check while the key is revoked: none that begins after the revocation has returned succeeds.

@@ -136,10 +136,10 @@ fn a_descriptor_that_could_hurt_is_refused() {
     };
     let good = || owner.grant();
     let bad = || {
-        let directory = std::env::temp_dir().join(format!("rde-region-{}", std::process::id()));
-        std::fs::write(&directory, vec![0; 20_000]).unwrap();
-        let file: OwnedFd = std::fs::File::open(&directory).unwrap().into();
-        std::fs::remove_file(&directory).unwrap();
+        let path = std::env::temp_dir().join(format!("rde-region-{}", std::process::id()));
+        std::fs::write(&path, vec![0; 20_000]).unwrap();
+        let file: OwnedFd = std::fs::File::open(&path).unwrap().into();
+        std::fs::remove_file(&path).unwrap();
         let null: OwnedFd = std::fs::File::open("/dev/zero").unwrap().into();
         let (pipe, _) = rustix::pipe::pipe().unwrap();
         let (shrinks, short) = (memfd(1 << 20, SealFlags::GROW), memfd(9_999, SealFlags::SHRINK));
