@@ -136,8 +136,8 @@ impl Exports {
         self.by_buffer.lock().remove(&(identity(entry.span.buffer()), export));
         let grants = self.grants.lock();
         if let Some(words) = &grants.words {
-            // The slot may serve another export already, whose word stays.
-            words.compare_swap(8 * u64::from(index(export)), export, 0)?;
+            // The slot may serve another export already, whose word stays. It is within the words, so this cannot fail.
+            let _ = words.compare_swap(8 * u64::from(index(export)), export, 0);
         }
         Ok(grants.holders.range((export, 0)..=(export, u32::MAX)).map(|((_, link), _)| *link).collect())
     }
@@ -153,6 +153,13 @@ impl Exports {
             .map(|(_, export)| *export)
             .collect();
         let revoked = exports.into_iter().filter_map(|export| Some((export, self.revoke(export).ok()?)));
+        revoked.flat_map(|(export, links)| links.into_iter().map(move |link| (export, link))).collect()
+    }
+
+    /// Ends every key, before its context is closed.
+    pub fn revoke_all(&self) -> Vec<(u64, u32)> {
+        let revoked =
+            self.table.ids().into_iter().filter_map(|export| Some((export, self.revoke(export).ok()?)));
         revoked.flat_map(|(export, links)| links.into_iter().map(move |link| (export, link))).collect()
     }
 
@@ -191,7 +198,8 @@ impl Exports {
         }
     }
 
-    /// The peer's process is gone, and its mappings with it. Not for a peer that is only cut off.
+    /// The peer is gone, and its mappings with it. (Were it alive and hostile, it would keep pages that we have given
+    /// back to the kernel; they are not on our account any more, and never ours again.)
     pub fn link_lost(&self, link: u32) {
         let grants = &mut *self.grants.lock();
         let lost: Vec<_> = grants.by_link.range((link, 0)..=(link, u64::MAX)).copied().collect();

@@ -123,8 +123,9 @@ impl<T> Table<T> {
     pub fn get(&self, id: u64) -> Option<Ref<T>> {
         let slot = self.slot(index(id))?;
         let value = slot.value.load();
-        // The value is read first: before the slot got another value, its id was taken back for ever.
-        if slot.id.load(Ordering::Acquire) != id || value.is_none() {
+        // The value is read first: before the slot got another value, its id was taken back for ever. An id of 0 is on
+        // its way in or out.
+        if id == 0 || slot.id.load(Ordering::Acquire) != id || value.is_none() {
             return None;
         }
         Some(Ref(value))

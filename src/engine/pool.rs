@@ -38,13 +38,8 @@ pub struct Statistics {
 pub struct Pool {
     account: Arc<Account>,
     slab: Arc<Slab>,
-    registered: Mutex<HashMap<(usize, usize), Registered>>,
-}
-
-struct Registered {
-    mapping: Weak<Mapping>,
-    /// Buffers of it that are not deregistered.
-    count: usize,
+    /// The user's ranges (address, length) that the next registration may share.
+    registered: Mutex<HashMap<(usize, usize), Weak<Mapping>>>,
 }
 
 impl Pool {
@@ -106,36 +101,33 @@ impl Pool {
     pub fn register(&self, memory: UserMemory) -> Result<Arc<Buffer>> {
         let (address, length) = memory.range();
         let mut registered = self.registered.lock();
-        let entry = registered.get_mut(&(address, length));
-        let cached = entry.and_then(|entry| entry.mapping.upgrade().inspect(|_| entry.count += 1));
-        let mapping = match cached {
-            Some(mapping) => mapping,
-            None => {
-                let mapping = Arc::new(Mapping::user(memory));
-                let entry = Registered { mapping: Arc::downgrade(&mapping), count: 1 };
-                registered.insert((address, length), entry);
-                mapping
+        let cached = registered.get(&(address, length)).and_then(Weak::upgrade);
+        let mapping = cached.unwrap_or_else(|| {
+            // Buffers that were dropped without a release leave their entries behind.
+            if registered.len() == registered.capacity() {
+                registered.retain(|_, mapping| mapping.strong_count() > 0);
             }
-        };
+            let mapping = Arc::new(Mapping::user(memory));
+            registered.insert((address, length), Arc::downgrade(&mapping));
+            mapping
+        });
         Ok(Arc::new(Buffer::new(mapping, 0, length, Home::Foreign, true)?))
     }
 
     /// Ends a buffer, of either origin: no new spans of it. Its memory goes back when the last span is gone. What was
-    /// cached for the user's memory is not used again once its last registration ended, because other pages may be
-    /// there next. `WrongState` the second time.
+    /// cached for the user's range is not used for later registrations, because other pages may be there by then.
+    /// `WrongState` the second time.
     ///
     /// Revoke its exports too: see [`super::export::Exports::revoke_buffer`].
     pub fn release(&self, buffer: &Buffer) -> Result<()> {
         buffer.release()?;
         let key = (buffer.mapping().address() as usize, buffer.mapping().len());
         let mut registered = self.registered.lock();
-        if let Some(entry) = registered.get_mut(&key)
-            && std::ptr::eq(entry.mapping.as_ptr(), Arc::as_ptr(buffer.mapping()))
+        if registered
+            .get(&key)
+            .is_some_and(|cached| std::ptr::eq(cached.as_ptr(), Arc::as_ptr(buffer.mapping())))
         {
-            entry.count -= 1;
-            if entry.count == 0 {
-                registered.remove(&key);
-            }
+            registered.remove(&key);
         }
         Ok(())
     }

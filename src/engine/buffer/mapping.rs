@@ -7,9 +7,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-#[cfg(not(miri))]
-use rustix::mm::Advice;
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use crate::engine::memfd::{self, failed};
 use crate::status::{Error, Result, Status};
@@ -248,13 +246,13 @@ mod anonymous {
         let address = unsafe { start.add(before) };
         if before > 0 {
             // SAFETY: the front of a fresh mapping, used by nobody.
-            drop(unsafe { rustix::mm::munmap(start.as_ptr().cast(), before) });
+            let _ = unsafe { rustix::mm::munmap(start.as_ptr().cast(), before) };
         }
         if behind > 0 {
             // SAFETY: `before + length` is within the mapping.
             let end = unsafe { address.add(length) };
             // SAFETY: the back of a fresh mapping, used by nobody.
-            drop(unsafe { rustix::mm::munmap(end.as_ptr().cast(), behind) });
+            let _ = unsafe { rustix::mm::munmap(end.as_ptr().cast(), behind) };
         }
         address
     }

@@ -66,6 +66,15 @@ fn a_slot_retires_with_its_last_generation() {
 }
 
 #[test]
+fn zero_does_not_name_an_object_on_its_way_in_or_out() {
+    let table = Table::new(Kind::Session, 1);
+    let id = table.insert(Arc::new(())).unwrap();
+    assert_eq!(index(id), index(0));
+    table.slot(0).unwrap().id.store(0, Ordering::Relaxed);
+    assert!(table.get(0).is_none() && table.remove(0).is_none());
+}
+
+#[test]
 fn a_reference_outlives_removal_and_the_last_one_drops_the_object() {
     let table = Table::new(Kind::Session, 1);
     let value = Arc::new(5);
