@@ -3,15 +3,15 @@
 //!
 //! The map, arrows going one way: `ffi → {volume, kv} → engine → ucx`, and `{volume, kv} → io`.
 //!
-//! - [`status`]: every status, in one table
-//! - [`limits`]: every bound, with its reason
-//! - [`ucx`]: the only Rust that touches UCX
-//! - [`engine`]: context, worker, listener, control connection, session, buffer, region
-//! - [`telemetry`]: counters, histograms, tracing
-//! - [`io`]: disk
-//! - [`volume`]: SeaweedFS volumes
-//! - [`kv`]: the key-value store
-//! - [`ffi`]: the C ABI, one file for each section of the header
+//! - [`status`](mod@status): every status, in one table
+//! - [`limits`](mod@limits): every bound, with its reason
+//! - [`ucx`](mod@ucx): the only Rust that touches UCX
+//! - [`engine`](mod@engine): context, worker, listener, control connection, session, buffer, region
+//! - [`telemetry`](mod@telemetry): counters, histograms, tracing
+//! - [`io`](mod@io): disk
+//! - [`volume`](mod@volume): SeaweedFS volumes
+//! - [`kv`](mod@kv): the key-value store
+//! - [`ffi`](mod@ffi): the C ABI, one file for each section of the header
 
 pub mod engine;
 #[doc(hidden)]

@@ -75,6 +75,18 @@ pub struct Frame {
     pub credits: U32,
 }
 
+/// A frame taken apart.
+pub struct Parts<'a> {
+    /// The frame itself.
+    pub frame: Frame,
+    /// What it is for.
+    pub kind: Kind,
+    /// Its typed header.
+    pub header: &'a [u8],
+    /// Payload that came in the same piece.
+    pub inline: &'a [u8],
+}
+
 /// Which exported bytes a get, put or atomic touches: 40 bytes.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -138,7 +150,7 @@ impl Frame {
 
     /// Takes a frame apart: itself, its kind, its typed header, and the payload that came in the same piece.
     /// `separate` is how many bytes of payload came or will come beside it.
-    pub fn decode(bytes: &[u8], separate: u64) -> Result<(Frame, Kind, &[u8], &[u8]), Status> {
+    pub fn decode(bytes: &[u8], separate: u64) -> Result<Parts<'_>, Status> {
         let (frame, rest) = Frame::read_from_prefix(bytes).map_err(|_| Status::Protocol)?;
         if frame.magic.get() != MAGIC || frame.version != VERSION {
             return Err(Status::Protocol);
@@ -153,7 +165,7 @@ impl Frame {
         if beside != Some(frame.payload.get()) || (separate > 0 && !inline.is_empty()) {
             return Err(Status::Protocol);
         }
-        Ok((frame, kind, header, inline))
+        Ok(Parts { frame, kind, header, inline })
     }
 }
 
@@ -244,8 +256,11 @@ mod tests {
     fn every_truncation_and_lie_is_refused() {
         let frame = Frame::new(Kind::Message, 1, 2, 3);
         let good = Compact::new(frame, b"header", b"payload", 0).unwrap();
-        let (_, kind, header, inline) = Frame::decode(good.as_bytes(), 0).unwrap();
-        assert_eq!((kind, header, inline), (Kind::Message, &b"header"[..], &b"payload"[..]));
+        let parts = Frame::decode(good.as_bytes(), 0).unwrap();
+        assert_eq!(
+            (parts.kind, parts.header, parts.inline),
+            (Kind::Message, &b"header"[..], &b"payload"[..])
+        );
         for len in 0..good.as_bytes().len() {
             assert!(Frame::decode(&good.as_bytes()[..len], 0).is_err(), "{len}");
         }

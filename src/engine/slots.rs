@@ -14,6 +14,12 @@ struct Slot<T> {
     value: Option<T>,
 }
 
+impl<T> Default for Slots<T> {
+    fn default() -> Slots<T> {
+        Slots::new()
+    }
+}
+
 impl<T> Slots<T> {
     /// An empty slab.
     pub fn new() -> Slots<T> {
@@ -23,6 +29,11 @@ impl<T> Slots<T> {
     /// How many values it holds.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Puts a value in and names it.

@@ -8,7 +8,7 @@ use super::fabric::{Ended, Started, Token};
 use super::pending::Outcome;
 use super::work::Local;
 use crate::engine::control::KeyGrant;
-use crate::engine::frame::{Frame, Kind, Operands};
+use crate::engine::frame::{Frame, Kind, Operands, Parts};
 use crate::engine::import;
 use crate::engine::key::Key;
 use crate::engine::options::way;
@@ -24,7 +24,7 @@ impl Core {
     pub(super) fn receive(&mut self, fabric: usize, message: Message) {
         let (bytes, data) = message.split();
         let decoded = Frame::decode(&bytes, data.len() as u64);
-        let Ok((frame, kind, header, inline)) = decoded else {
+        let Ok(Parts { frame, kind, header, inline }) = decoded else {
             return self.context.meter().add(Count::Refused, 1);
         };
         let mut peer = self.peer_of(frame.route.get());

@@ -381,7 +381,7 @@ impl Core {
     pub fn shut(&mut self, worker: &Worker) {
         self.close_peers();
         let until = Instant::now() + Duration::from_secs(1);
-        while self.ops.len() > 0 && Instant::now() < until {
+        while !self.ops.is_empty() && Instant::now() < until {
             self.take_orders(worker);
             self.progress_fabrics();
         }
