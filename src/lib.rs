@@ -13,6 +13,9 @@
 //! - [`kv`](mod@kv): the key-value store
 //! - [`ffi`](mod@ffi): the C ABI, one file for each section of the header
 
+// Of the library only: a test says what failed by panicking.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod engine;
 #[doc(hidden)]
 pub mod fault;

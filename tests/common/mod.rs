@@ -1,6 +1,5 @@
 //! Two contexts of this process, connected.
 #![allow(dead_code, reason = "each test binary uses a part")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what failed by panicking")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
