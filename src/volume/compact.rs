@@ -121,8 +121,7 @@ impl Compact {
 
     /// Every entry, by id.
     pub fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
-        (0..self.blocks.len())
-            .flat_map(move |block| (0..self.blocks[block].count()).map(move |index| self.entry(block, index)))
+        (0..self.blocks.len()).flat_map(|block| self.block(block))
     }
 
     fn value(&self, at: usize, width: usize) -> u64 {
@@ -132,12 +131,27 @@ impl Compact {
 
     fn entry(&self, index: usize, place: usize) -> Entry {
         let block = self.blocks[index];
-        let [id, offset, size] = block.widths();
-        let at = block.at() + place * (id + offset + size);
+        let widths = block.widths();
+        self.entry_at(
+            self.firsts[index],
+            block.offset,
+            widths,
+            block.at() + place * widths.iter().sum::<usize>(),
+        )
+    }
+
+    fn block(&self, index: usize) -> impl Iterator<Item = Entry> + '_ {
+        let (first, block) = (self.firsts[index], self.blocks[index]);
+        let (at, widths) = (block.at(), block.widths());
+        let stride = widths.iter().sum::<usize>();
+        (0..block.count()).map(move |place| self.entry_at(first, block.offset, widths, at + place * stride))
+    }
+
+    fn entry_at(&self, first: u64, least: u64, [id, offset, size]: [usize; 3], at: usize) -> Entry {
         let packed = self.value(at + id + offset, size);
         Entry {
-            id: self.firsts[index] + self.value(at, id),
-            offset: block.offset + self.value(at + id, offset),
+            id: first + self.value(at, id),
+            offset: least + self.value(at + id, offset),
             size: (packed >> 1) as u32,
             deleted: packed & 1 == 1,
         }
@@ -159,8 +173,7 @@ impl Compact {
             if untouched && (!last || !older.has_tombstones(index)) && out.append_block(older, index)? {
                 continue;
             }
-            for place in 0..older.blocks[index].count() {
-                let old = older.entry(index, place);
+            for old in older.block(index) {
                 while let Some(new) = coming.next_if(|new| new.id < old.id) {
                     out.push_unless(last && new.is_tombstone(), new)?;
                 }

@@ -104,7 +104,7 @@ impl Index {
         let Some(width) = self.progress.lock().width else { return Ok(None) };
         let length = length_and_links(&self.file)?.0;
         let found =
-            sorted::search(width, length, id, |offset, row| Ok(read_at(self.file.as_fd(), offset, [row])?))?;
+            sorted::search(width, length, id, |offset, row| read_at(self.file.as_fd(), offset, [row]))?;
         Ok(found.map(Entry::from))
     }
 
@@ -133,12 +133,6 @@ impl Index {
     pub(super) fn confirm(&self) -> Result<()> {
         self.links.store(length_and_links(&self.file)?.1, Ordering::Relaxed);
         Ok(())
-    }
-
-    fn length(&self) -> Result<(u64, u64)> {
-        let stat =
-            rustix::fs::fstat(&self.file).map_err(|error| Error::os("looking at an index", &error.into()))?;
-        Ok((u64::try_from(stat.st_size).unwrap_or(0), stat.st_nlink as u64))
     }
 
     fn take_in(&self, data: &DataFile) -> Result<Change> {

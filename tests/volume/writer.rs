@@ -84,7 +84,7 @@ pub fn record(format: Format, put: &Put) -> (i32, Vec<u8>) {
         }
     }
     let crc = crc32c(&put.data);
-    let stored = if format.masked { (crc >> 15 | crc << 17).wrapping_add(0xa282_ead8) } else { crc };
+    let stored = if format.masked { crc.rotate_left(17).wrapping_add(0xa282_ead8) } else { crc };
     let mut out = Vec::new();
     out.extend_from_slice(&put.cookie.to_be_bytes());
     out.extend_from_slice(&put.id.to_be_bytes());
