@@ -187,22 +187,22 @@ impl Location {
 
 impl Needle {
     /// Which bytes `offset` and `length` stand for, by the rule of HTTP ranges: the end is cut to the data's, the
-    /// start must be inside (or the data empty). Errors: `OutOfRange`, `Ineligible` (a part of compressed data, whose
-    /// clear bytes are not at that place).
+    /// start must be inside (or the data empty). Errors: `OutOfRange`; `Ineligible` for anything but the whole of
+    /// compressed data, because offsets in the clear data say nothing of the stored one, not even where it ends.
     pub fn range(&self, offset: u64, length: usize, options: &ReadOptions) -> Result<Range<u32>> {
         let all = self.data_length;
-        let start = u32::try_from(offset).ok().filter(|start| *start < all || (*start == 0 && all == 0));
-        let start = start.ok_or_else(|| {
-            Error::new(Status::OutOfRange, format!("offset {offset} is past the needle's {all} bytes"))
-        })?;
-        let end = start + u32::try_from(length).unwrap_or(u32::MAX).min(all - start);
-        if self.flags.has(Flags::COMPRESSED) && !options.stored && (start, end) != (0, all) {
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        if self.flags.has(Flags::COMPRESSED) && !options.stored && (offset != 0 || length < all) {
             return Err(Error::new(
                 Status::Ineligible,
                 "a part of compressed data: read it whole, or use HTTP",
             ));
         }
-        Ok(start..end)
+        let start = u32::try_from(offset).ok().filter(|start| *start < all || (*start == 0 && all == 0));
+        let start = start.ok_or_else(|| {
+            Error::new(Status::OutOfRange, format!("offset {offset} is past the needle's {all} bytes"))
+        })?;
+        Ok(start..start + length.min(all - start))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::status::{Error, Result, Status};
 use crate::volume::compact::{Builder, Compact, Entry};
 use crate::volume::row::Row;
 
-/// The tree becomes a run at this many entries at the latest: below 400 KB of it, and half a millisecond to turn.
+/// The tree becomes a run at this many entries at the latest: below 600 KB of it, and half a millisecond to turn.
 const DELTA_MOST: usize = 8_192;
 
 /// A small map's tree may be this large: a run of less is not worth its while.

@@ -27,4 +27,4 @@ mod volume;
 pub use file_id::FileId;
 pub use location::{Location, Needle, ReadOptions};
 pub use read::Read;
-pub use volume::{OpenOptions, Volume};
+pub use volume::{Info, OpenOptions, View, Volume};

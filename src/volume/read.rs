@@ -94,10 +94,18 @@ struct Body<'a> {
 
 impl Body<'_> {
     fn check(&self, layout: &Layout, options: &ReadOptions) -> Result<Needle> {
-        let (mut meta, mut trailer) = ([0; META_BYTES], [0; TRAILER_BYTES]);
-        let meta_length = self.copy(layout.meta(), &mut meta)?;
-        let trailer_length = self.copy(layout.trailer(), &mut trailer)?;
-        self.location.check_tail(layout, &meta[..meta_length], &trailer[..trailer_length], options)
+        let mut tail = [0; META_BYTES + TRAILER_BYTES];
+        let (meta, trailer) = (layout.meta(), layout.trailer());
+        // The trailer follows at once, unless long pairs are between.
+        let meta_length = if meta.end == trailer.start {
+            self.copy(meta.start..trailer.end, &mut tail)? - layout.trailer_length
+        } else {
+            let length = self.copy(meta, &mut tail)?;
+            self.copy(trailer, &mut tail[length..])?;
+            length
+        };
+        let (meta, trailer) = tail.split_at(meta_length);
+        self.location.check_tail(layout, meta, &trailer[..layout.trailer_length], options)
     }
 
     /// Copies a small part of the record, read or still to be read.

@@ -164,7 +164,10 @@ fn compressed_and_manifest() {
     assert_eq!(volume.read_range(ID, 0, &mut [0; 99], &ALL).unwrap().length, 15, "the whole of it");
     assert_eq!(status(volume.read_range(ID, 0, &mut [0; 14], &ALL)), Status::Ineligible);
     assert_eq!(status(volume.read_range(ID, 1, &mut [0; 99], &ALL)), Status::Ineligible);
+    let past = volume.read_range(ID, 9_999, &mut [0; 1], &ALL);
+    assert_eq!(status(past), Status::Ineligible, "past the stored data, perhaps not past the clear data");
     let stored = ReadOptions { stored: true, ..ALL };
+    assert_eq!(status(volume.read_range(ID, 15, &mut buffer, &stored)), Status::OutOfRange);
     assert_eq!(volume.read_range(ID, 4, &mut buffer, &stored).unwrap().length, 11);
     let manifest = FileId { needle: 2, ..ID };
     assert_eq!(status(volume.read(manifest, &mut buffer, &ALL)), Status::Ineligible);
