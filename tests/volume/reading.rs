@@ -300,3 +300,41 @@ fn width_is_learnt_from_the_records() {
         }
     }
 }
+
+/// Read calls of this thread so far; None where the kernel does not count them.
+fn read_calls() -> Option<u64> {
+    let io = std::fs::read_to_string("/proc/thread-self/io").ok()?;
+    io.lines().find_map(|line| line.strip_prefix("syscr: "))?.parse().ok()
+}
+
+#[test]
+fn one_system_call_reads_a_needle() {
+    let dir = tempdir().unwrap();
+    let mut writer = Writer::create(dir.path(), "7", Format::default());
+    let lengths = [1, 100, 4_096, 1 << 20];
+    for (needle, length) in (1..).zip(lengths) {
+        let name = Some(b"name".to_vec());
+        writer.put(&Put { name, last_modified: Some(1), ..put(needle, &vec![7; length]) });
+    }
+    let volume = Volume::open(dir.path(), "", 7).unwrap();
+    let Some(before) = read_calls() else { return };
+    let own = read_calls().unwrap() - before;
+    for (needle, length) in (1..).zip(lengths) {
+        // A buffer of just the data's length, and a larger one, into which the tail goes too.
+        for room in [length, length + 5, length + 9_000] {
+            let mut buffer = vec![0; room];
+            let before = read_calls().unwrap();
+            let read = volume.read(FileId { needle, ..ID }, &mut buffer, &ALL).unwrap();
+            let calls = read_calls().unwrap() - before - own;
+            assert_eq!((read.length, calls), (length, 1), "{room}");
+            let before = read_calls().unwrap();
+            volume.read_range(FileId { needle, ..ID }, 0, &mut buffer, &ALL).unwrap();
+            assert_eq!(read_calls().unwrap() - before - own, 1, "{room}");
+        }
+        if length > 1 {
+            let before = read_calls().unwrap();
+            volume.read_range(FileId { needle, ..ID }, 1, &mut [0; 50], &ALL).unwrap();
+            assert_eq!(read_calls().unwrap() - before - own, 3, "front, tail, data");
+        }
+    }
+}
