@@ -1,6 +1,6 @@
 //! A sorted run of index entries in a few bytes each.
 //!
-//! Entries are cut into blocks of up to [`BLOCK`]. A block stores ids and offsets as differences from its least, and
+//! Entries are cut into blocks of up to 128. A block stores ids and offsets as differences from its least, and
 //! all three columns in as many bytes as its largest value needs, so that an entry takes 16 bytes in the worst case of
 //! a large map (7 + 5 + 4) and 6 to 9 in the usual one. A look-up is two binary searches.
 

@@ -48,7 +48,7 @@ pub struct Merge {
 }
 
 impl Merge {
-    /// Does the work; takes about 20 ns an entry and needs no lock on the map. Errors: `OutOfMemory`.
+    /// Does the work, in time that grows with the entries of both; needs no lock on the map. Errors: `OutOfMemory`.
     pub fn run(&self) -> Result<Arc<Compact>> {
         Compact::merge(&self.older, &self.newer, self.last).map(Arc::new)
     }

@@ -113,7 +113,7 @@ impl Volume {
         self.fresh(true, true).map(|_| ())
     }
 
-    /// The volume as of now: every row that is in the index is taken into account. Costs an `fstat` and a microsecond
+    /// The volume as of now: every row that is in the index is taken into account. Costs one `fstat`
     /// when there is no news. Errors: `Busy`, and those of [`Volume::refresh`].
     pub fn view(&self) -> Result<View> {
         let generation = self.fresh(false, self.options.reload_on_read)?;
