@@ -62,6 +62,22 @@ pub enum Status {
     Internal = -98,
     /// A defect of the library was contained; the object is poisoned: close it.
     Panic = -99,
+    /// Bytes on disk fail their checksum or contradict each other.
+    Corrupted = -30,
+    /// It was there and was deleted.
+    Deleted = -31,
+    /// The file id's cookie is not the one that was stored.
+    CookieMismatch = -32,
+    /// Its time to live has passed.
+    Expired = -33,
+    /// This path cannot serve it (erasure-coded, tiered, encrypted, a part of compressed data): use HTTP.
+    Ineligible = -35,
+    /// The files changed underneath and do not agree at the moment: look it up again, or use HTTP.
+    Stale = -36,
+    /// The token is missing, wrong, expired, or for something else.
+    Unauthorized = -37,
+    /// Not now: being reloaded, or too much is under way; try again, or use HTTP.
+    Busy = -38,
 }
 
 use Status::*;
@@ -94,6 +110,14 @@ pub const TABLE: &[(Status, &str, &str)] = &[
     (AbiMismatch, "ABI_MISMATCH", "built against another ABI version"),
     (Internal, "INTERNAL", "a defect of the library"),
     (Panic, "PANIC", "a defect of the library was contained: close the object"),
+    (Corrupted, "CORRUPTED", "stored data is damaged"),
+    (Deleted, "DELETED", "it was deleted"),
+    (CookieMismatch, "COOKIE_MISMATCH", "the cookie is not the stored one"),
+    (Expired, "EXPIRED", "its time to live has passed"),
+    (Ineligible, "INELIGIBLE", "this path cannot serve it: use HTTP"),
+    (Stale, "STALE", "the files changed underneath: look it up again"),
+    (Unauthorized, "UNAUTHORIZED", "the token does not allow this"),
+    (Busy, "BUSY", "busy: try again, or use HTTP"),
 ];
 
 impl Status {

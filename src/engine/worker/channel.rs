@@ -243,12 +243,12 @@ mod tests {
         assert!(!flushes.flush(2));
         let c = flushes.put();
         assert!(!flushes.flush(3));
-        assert_eq!(flushes.ended(c), vec![], "epoch 2 waits for epoch 1");
-        assert_eq!(flushes.ended(a), vec![]);
+        assert_eq!(flushes.ended(c), Vec::<u64>::new(), "epoch 2 waits for epoch 1");
+        assert_eq!(flushes.ended(a), Vec::<u64>::new());
         assert_eq!(flushes.ended(b), vec![2, 3]);
         assert!(flushes.flush(4));
         let d = flushes.put();
-        assert_eq!(flushes.ended(d), vec![]);
+        assert_eq!(flushes.ended(d), Vec::<u64>::new());
         assert!(flushes.flush(5));
     }
 }
