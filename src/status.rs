@@ -62,6 +62,8 @@ pub enum Status {
     Internal = -98,
     /// A defect of the library was contained; the object is poisoned: close it.
     Panic = -99,
+    /// Stored data is damaged: a checksum, a length or a link is wrong; the message names the file and the place.
+    Corrupted = -30,
 }
 
 use Status::*;
@@ -94,6 +96,7 @@ pub const TABLE: &[(Status, &str, &str)] = &[
     (AbiMismatch, "ABI_MISMATCH", "built against another ABI version"),
     (Internal, "INTERNAL", "a defect of the library"),
     (Panic, "PANIC", "a defect of the library was contained: close the object"),
+    (Corrupted, "CORRUPTED", "stored data is damaged"),
 ];
 
 impl Status {

@@ -1,1 +1,23 @@
 //! The key-value store, byte-compatible with EloqStore. Knows nothing of UCX.
+//!
+//! Bytes, without I/O: [`varint`], [`page`], [`block`], [`data_page`], [`index_page`], [`overflow`], [`value`],
+//! [`compress`], [`mapping`], [`record`], [`manifest`], [`branch`], [`names`], [`placement`]; damage in them is a
+//! [`damage::Damage`]. What a store is opened with: [`options`], [`ini`].
+
+pub mod block;
+pub mod branch;
+pub mod compress;
+pub mod damage;
+pub mod data_page;
+pub mod index_page;
+pub mod ini;
+pub mod manifest;
+pub mod mapping;
+pub mod names;
+pub mod options;
+pub mod overflow;
+pub mod page;
+pub mod placement;
+pub mod record;
+pub mod value;
+pub mod varint;
