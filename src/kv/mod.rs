@@ -3,12 +3,17 @@
 //! Bytes, without I/O: [`varint`], [`page`], [`block`], [`data_page`], [`index_page`], [`overflow`], [`value`],
 //! [`compress`], [`mapping`], [`record`], [`manifest`], [`branch`], [`names`], [`placement`]; damage in them is a
 //! [`damage::Damage`]. What a store is opened with: [`options`], [`ini`].
+//!
+//! Reading: [`source`] says where bytes come from, [`tree`] finds things in them, [`scan`] walks ranges, [`store`]
+//! opens directories; `dump` (feature `cli`) prints them.
 
 pub mod block;
 pub mod branch;
 pub mod compress;
 pub mod damage;
 pub mod data_page;
+#[cfg(feature = "cli")]
+pub mod dump;
 pub mod index_page;
 pub mod ini;
 pub mod manifest;
@@ -19,5 +24,9 @@ pub mod overflow;
 pub mod page;
 pub mod placement;
 pub mod record;
+pub mod scan;
+pub mod source;
+pub mod store;
+pub mod tree;
 pub mod value;
 pub mod varint;
