@@ -1,20 +1,20 @@
 //! Every golden store, written by the C++ engine, reads as its `expected.txt` says.
 
+#![cfg(feature = "cli")]
+
 mod kv_support;
 
-use kv_support::golden;
+use kv_support::{golden, options};
 use rdma_engine::Status;
 use rdma_engine::kv::dump::dump;
 use rdma_engine::kv::names::Partition;
-use rdma_engine::kv::options::Options;
 use rdma_engine::kv::scan::Range;
 use rdma_engine::kv::store::Store;
 use std::fs;
 use std::path::Path;
 
 fn open(folder: &Path) -> Store {
-    let text = fs::read_to_string(folder.join("options.txt")).unwrap();
-    Store::open(Options::from_lines(&text, folder).unwrap()).unwrap()
+    Store::open(options(folder)).unwrap()
 }
 
 /// Compares by line, so that a failure names the line and not two megabytes.

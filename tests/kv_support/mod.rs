@@ -1,5 +1,8 @@
 //! Golden stores for tests: unpacked from the archive into a folder of their own.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use rdma_engine::kv::options::Options;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -40,4 +43,10 @@ pub fn golden() -> (Folder, PathBuf) {
     assert!(unpacked.success(), "tar could not unpack {}", archive.display());
     let root = folder.0.join("eloq-golden-a");
     (folder, root)
+}
+
+/// The options of a golden store.
+pub fn options(folder: &Path) -> Options {
+    let text = std::fs::read_to_string(folder.join("options.txt")).unwrap();
+    Options::from_lines(&text, folder).unwrap()
 }
