@@ -7,6 +7,7 @@
 //! Reading: [`source`] says where bytes come from, [`tree`] finds things in them, [`scan`] walks ranges, [`store`]
 //! opens directories; `dump` (feature `cli`) prints them.
 
+pub mod batch;
 pub mod block;
 pub mod branch;
 pub mod compress;
@@ -14,6 +15,7 @@ pub mod damage;
 pub mod data_page;
 #[cfg(feature = "cli")]
 pub mod dump;
+pub mod index_builder;
 pub mod index_page;
 pub mod ini;
 pub mod manifest;
@@ -21,6 +23,7 @@ pub mod mapping;
 pub mod names;
 pub mod options;
 pub mod overflow;
+pub mod packer;
 pub mod page;
 pub mod placement;
 pub mod record;
