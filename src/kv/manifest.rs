@@ -8,6 +8,9 @@ use super::page::PageId;
 use super::record::Record;
 use super::varint::{Reader, put_varint};
 
+/// More file pages than any store has: 2^56 pages of 4 KiB.
+const FILE_PAGES: u64 = 1 << 56;
+
 /// Segments of very large values: where they are, and how many file segments were ever used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Segments {
@@ -39,8 +42,14 @@ pub struct Manifest {
 }
 
 /// What a log record says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Change {
+    /// The new root of the tree of entries, or `NONE`.
+    pub root: PageId,
+    /// The new root of the tree of expiries, or `NONE`.
+    pub ttl_root: PageId,
+    /// Who owns which files now.
+    pub branches: Branches,
     /// Pages that moved or were freed; later ones win.
     pub pages: Vec<(PageId, Slot)>,
     /// Segments that moved or were freed.
@@ -74,6 +83,9 @@ impl Manifest {
         let mut reader = Reader::new(record.payload, 0);
         let mut read = || {
             let end = reader.varint64()?;
+            if end > FILE_PAGES {
+                return Err(Damage::new(0, "the number of file pages is out of range"));
+            }
             let len = reader.varlen()?;
             let dictionary = reader.take(len)?.to_vec();
             let mapping = section(&mut reader, Mapping::decode)?;
@@ -128,17 +140,29 @@ impl Manifest {
         Record::encode(self.root, self.ttl_root, &payload)
     }
 
-    /// The bytes of a log record that turns what came before into this.
-    pub fn encode_change(&self, change: &Change) -> Vec<u8> {
+    /// Turns this into what a log record says, after the record is safe.
+    pub fn adopt(&mut self, change: &Change) {
+        change.pages.iter().for_each(|(id, slot)| self.mapping.set(*id, *slot));
+        if !change.segments.is_empty() {
+            let segments = self.segments.get_or_insert_default();
+            change.segments.iter().for_each(|(id, slot)| segments.mapping.set(*id, *slot));
+        }
+        (self.root, self.ttl_root, self.branches) = (change.root, change.ttl_root, change.branches.clone());
+    }
+}
+
+impl Change {
+    /// The bytes of the log record that says this.
+    pub fn encode(&self) -> Vec<u8> {
         let mut payload = Vec::new();
         let pairs = |pairs: &[(u32, Slot)]| {
             let mut out = Vec::new();
             pairs.iter().for_each(|(id, slot)| put_pair(&mut out, *id, *slot));
             out
         };
-        put_section(&mut payload, &pairs(&change.pages));
+        put_section(&mut payload, &pairs(&self.pages));
         put_section(&mut payload, &self.branches.encode());
-        put_section(&mut payload, &pairs(&change.segments));
+        put_section(&mut payload, &pairs(&self.segments));
         Record::encode(self.root, self.ttl_root, &payload)
     }
 }
@@ -184,11 +208,13 @@ mod tests {
         let mut states = vec![Manifest::replay(&bytes).unwrap()];
         for (page, segment) in [(3u64, None), (4, Some(7u64))] {
             let change = Change {
+                root: page as u32,
+                ttl_root: NONE,
+                branches: now.branches.clone(),
                 pages: vec![(1, Slot::at(page)), (page as u32, Slot::FREE)],
                 segments: segment.map(|segment| (0, Slot::at(segment))).into_iter().collect(),
             };
-            now.root = page as u32;
-            bytes.extend(now.encode_change(&change));
+            bytes.extend(change.encode());
             states.push(Manifest::replay(&bytes).unwrap());
         }
         (bytes, states)

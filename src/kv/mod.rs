@@ -6,15 +6,24 @@
 //!
 //! Reading: [`source`] says where bytes come from, [`tree`] finds things in them, [`scan`] walks ranges, [`store`]
 //! opens directories; `dump` (feature `cli`) prints them.
+//!
+//! Writing: a [`batch`] is applied by a [`writer`] as an [`edit`] of both trees ([`apply`], [`effects`], [`chain`],
+//! [`packer`], [`index_builder`]) in free [`space`], through a [`sink`].
 
+pub mod apply;
 pub mod batch;
 pub mod block;
 pub mod branch;
+pub mod chain;
 pub mod compress;
+pub mod cursor;
 pub mod damage;
 pub mod data_page;
 #[cfg(feature = "cli")]
 pub mod dump;
+pub mod edit;
+pub mod effects;
+pub mod fetch;
 pub mod index_builder;
 pub mod index_page;
 pub mod ini;
@@ -27,9 +36,13 @@ pub mod packer;
 pub mod page;
 pub mod placement;
 pub mod record;
+pub mod restore;
 pub mod scan;
+pub mod sink;
 pub mod source;
+pub mod space;
 pub mod store;
 pub mod tree;
 pub mod value;
 pub mod varint;
+pub mod writer;

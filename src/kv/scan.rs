@@ -1,9 +1,10 @@
 //! Ranges of a tree, a page of entries at a time.
 
+use super::cursor::Cursor;
 use super::damage::Damage;
 use super::data_page::DataPage;
 use super::source::Source;
-use super::tree::{Cursor, Found, Tree};
+use super::tree::{Found, Tree};
 use super::value::Codec;
 use crate::status::{Error, Result, Status};
 

@@ -3,12 +3,14 @@
 use super::damage::corrupted;
 use super::names::FileName;
 use crate::status::{Error, Result, Status};
+use parking_lot::Mutex;
 use std::fs::File;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 /// Reads pieces of a partition's files.
@@ -25,11 +27,18 @@ pub trait Source {
     fn describe(&self, file: &FileName) -> String;
 }
 
-/// Positioned reads of a partition's directory.
+/// Positioned reads and writes of a partition's directory.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    open: parking_lot::Mutex<Vec<(FileName, std::sync::Arc<File>)>>,
+    files: Mutex<Files>,
+}
+
+/// Files that are open, the least recently used one first.
+#[derive(Debug, Default)]
+struct Files {
+    open: Vec<(FileName, bool, Arc<File>)>,
+    created: bool,
 }
 
 /// Files that a directory keeps open.
@@ -38,7 +47,7 @@ const OPEN_FILES: usize = 16;
 impl Directory {
     /// The files in `path`.
     pub fn new(path: PathBuf) -> Directory {
-        Directory { path, open: parking_lot::Mutex::new(Vec::new()) }
+        Directory { path, files: Mutex::new(Files::default()) }
     }
 
     /// Where it is.
@@ -52,27 +61,45 @@ impl Directory {
         std::fs::read(&path).map_err(|error| Error::os(&path.display().to_string(), &error))
     }
 
-    fn file(&self, name: &FileName) -> Result<std::sync::Arc<File>> {
-        let mut open = self.open.lock();
-        if let Some(at) = open.iter().position(|(known, _)| known == name) {
-            // The least recently used one is at the front.
-            let entry = open.remove(at);
-            let file = entry.1.clone();
-            open.push(entry);
+    /// The file, open to be read and written; made if it is missing.
+    pub(super) fn writable(&self, name: &FileName) -> Result<Arc<File>> {
+        self.open(name, true)
+    }
+
+    /// Whether files were made since this was last asked.
+    pub(super) fn take_created(&self) -> bool {
+        std::mem::take(&mut self.files.lock().created)
+    }
+
+    /// Closes a file that another has replaced.
+    pub(super) fn forget(&self, name: &FileName) {
+        self.files.lock().open.retain(|(known, ..)| known != name);
+    }
+
+    fn open(&self, name: &FileName, write: bool) -> Result<Arc<File>> {
+        let mut files = self.files.lock();
+        let known = files.open.iter().position(|(known, writable, _)| known == name && (*writable || !write));
+        if let Some(at) = known {
+            let entry = files.open.remove(at);
+            let file = entry.2.clone();
+            files.open.push(entry);
             return Ok(file);
         }
         let path = self.path.join(name.to_string());
-        let file = File::open(&path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => {
+        let missing = write && !path.exists();
+        let opened = File::options().read(true).write(write).create(write).truncate(false).open(&path);
+        let file = opened.map_err(|error| match error.kind() {
+            ErrorKind::NotFound if !write => {
                 corrupted(path.display(), 0, "the manifest names this file and it is missing")
             }
             _ => Error::os(&path.display().to_string(), &error),
         })?;
-        if open.len() >= OPEN_FILES {
-            open.remove(0);
+        files.created |= missing;
+        if files.open.len() >= OPEN_FILES {
+            files.open.remove(0);
         }
-        let file = std::sync::Arc::new(file);
-        open.push((name.clone(), file.clone()));
+        let file = Arc::new(file);
+        files.open.push((name.clone(), write, file.clone()));
         Ok(file)
     }
 }
@@ -82,7 +109,7 @@ impl Source for Directory {
 
     async fn read(&self, file: &FileName, offset: u64, len: usize) -> Result<Vec<u8>> {
         let mut bytes = vec![0; len];
-        self.file(file)?.read_exact_at(&mut bytes, offset).map_err(|error| match error.kind() {
+        self.open(file, false)?.read_exact_at(&mut bytes, offset).map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof => {
                 corrupted(self.describe(file), offset, "the file ends before this page does")
             }

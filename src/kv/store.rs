@@ -28,9 +28,7 @@ impl Store {
         if options.store_paths.is_empty() {
             return Err(Error::new(Status::InvalidArgument, "a store on disk needs at least one store path"));
         }
-        let mut weights = options.weights.clone();
-        weights.resize(options.store_paths.len(), 1);
-        let placement = Placement::new(&weights);
+        let placement = placement(&options);
         let mut partitions: BTreeMap<Partition, PathBuf> = BTreeMap::new();
         for (i, path) in options.store_paths.iter().enumerate() {
             for partition in directories(path)? {
@@ -87,6 +85,20 @@ impl Store {
     fn view_of(&self, partition: &Partition, manifest: &FileName) -> Result<View> {
         let path = self.partitions.get(partition).cloned().unwrap_or_default();
         View::load(self.options.clone(), Directory::new(path), manifest)
+    }
+}
+
+fn placement(options: &Options) -> Placement {
+    let mut weights = options.weights.clone();
+    weights.resize(options.store_paths.len(), 1);
+    Placement::new(&weights)
+}
+
+/// Where a partition's directory is, or would be.
+pub fn place(options: &Options, partition: &Partition) -> Result<PathBuf> {
+    match options.store_paths.get(placement(options).path(partition.number)) {
+        Some(path) => Ok(path.join(partition.to_string())),
+        None => Err(Error::new(Status::InvalidArgument, "a store on disk needs at least one store path")),
     }
 }
 

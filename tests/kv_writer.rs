@@ -1,0 +1,406 @@
+//! What the writer writes, the reader and the second decoder read back.
+
+mod kv_oracle;
+mod kv_support;
+
+use kv_oracle::{Entries, Shape, decode};
+use kv_support::{Folder, golden, options};
+use proptest::prelude::*;
+use rdma_engine::Status;
+use rdma_engine::kv::batch::{Action, Batch, Op, Order};
+use rdma_engine::kv::names::Partition;
+use rdma_engine::kv::options::Options;
+use rdma_engine::kv::restore::restore;
+use rdma_engine::kv::scan::Range;
+use rdma_engine::kv::source::now;
+use rdma_engine::kv::store::Store;
+use rdma_engine::kv::writer::Writer;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+fn shape(options: &Options) -> Shape {
+    Shape {
+        page_size: options.page_size,
+        pages_per_file_shift: options.pages_per_file_shift,
+        overflow_pointers: options.overflow_pointers,
+        data_restart: options.data_restart_interval,
+        index_restart: options.index_restart_interval,
+        segment_size: options.segment_size,
+        segments_per_file_shift: options.segments_per_file_shift,
+    }
+}
+
+fn partition() -> Partition {
+    Partition { table: "t".into(), number: 0 }
+}
+
+/// A store in a folder of its own, and what should be in its only partition.
+struct Checked {
+    folder: Folder,
+    options: Arc<Options>,
+    writer: Option<Writer>,
+    model: Entries,
+}
+
+impl Checked {
+    fn new(mut options: Options) -> Checked {
+        let folder = Folder::new();
+        options.store_paths = vec![folder.0.clone()];
+        let options = Arc::new(options);
+        let mut checked = Checked { folder, options, writer: None, model: Entries::new() };
+        checked.reopen();
+        checked
+    }
+
+    fn reopen(&mut self) {
+        self.writer = None;
+        self.writer = Some(Writer::open(self.options.clone(), &self.folder.0.join("t.0")).unwrap());
+    }
+
+    fn write(&mut self, ops: Vec<Op>, now_ms: u64) {
+        let batch = Batch::new(ops, Order::Sort, &self.options).unwrap();
+        self.writer.as_mut().unwrap().write(&batch, now_ms).unwrap();
+        for op in batch.ops() {
+            if self.model.get(&op.key).is_some_and(|(_, timestamp, _)| *timestamp > op.timestamp) {
+                continue;
+            }
+            match &op.action {
+                Action::Upsert { value, expire_ms } if *expire_ms == 0 || *expire_ms > now_ms => {
+                    self.model.insert(op.key.clone(), (value.clone(), op.timestamp, *expire_ms));
+                }
+                _ => {
+                    self.model.remove(&op.key);
+                }
+            }
+        }
+    }
+
+    /// Through the writer's own view.
+    fn check_live(&self) {
+        let scanned = now(self.writer.as_ref().unwrap().tree().scan(&Range::ALL)).unwrap().entries;
+        self.compare(
+            scanned.into_iter().map(|entry| (entry.key, (entry.value, entry.timestamp, entry.expire_ms))),
+        );
+    }
+
+    /// Through a reader that opens the directory, and through the second decoder.
+    fn check_disk(&self) {
+        let view = Store::open((*self.options).clone()).unwrap().view(&partition()).unwrap();
+        let Some(view) = view else { return assert!(self.model.is_empty()) };
+        let scanned = view.scan(&Range::ALL).unwrap().entries;
+        self.compare(
+            scanned.into_iter().map(|entry| (entry.key, (entry.value, entry.timestamp, entry.expire_ms))),
+        );
+        self.compare(decode(&self.folder.0.join("t.0"), "manifest_main_0", shape(&self.options)));
+    }
+
+    fn compare(&self, found: impl IntoIterator<Item = (Vec<u8>, (Vec<u8>, u64, u64))>) {
+        let mut expected = self.model.iter();
+        for (key, entry) in found {
+            let (expected_key, expected_entry) = expected.next().expect("too many entries");
+            assert_eq!(&key, expected_key);
+            assert!(&entry == expected_entry, "entry of {key:?}");
+        }
+        assert!(expected.next().is_none(), "entries are missing");
+    }
+}
+
+fn upsert(key: impl Into<Vec<u8>>, value: Vec<u8>, timestamp: u64, expire_ms: u64) -> Op {
+    Op { key: key.into(), action: Action::Upsert { value, expire_ms }, timestamp }
+}
+
+/// A repeatable value that compresses somewhat.
+fn value(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        b"abcdefgh"[(state >> 40) as usize % 8]
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn any_key() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        8 => (0u16..400).prop_map(|i| format!("key{i:05}").into_bytes()),
+        2 => prop::collection::vec(0u8..3, 1..20),
+        1 => (0u8..20).prop_map(|i| [vec![b'q'; 1900], vec![i]].concat()),
+    ]
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    let len =
+        prop_oneof![6 => 0usize..300, 3 => 300usize..3000, 1 => 3900usize..4200, 1 => 4000usize..150_000];
+    let action = prop_oneof![
+        4 => (len, any::<u64>(), prop_oneof![3 => Just(0), 1 => 1u64..3000])
+            .prop_map(|(len, seed, expire_ms)| Action::Upsert { value: value(len, seed), expire_ms }),
+        1 => Just(Action::Delete),
+    ];
+    (any_key(), action, prop_oneof![0u64..10, any::<u64>()]).prop_map(|(key, action, timestamp)| Op {
+        key,
+        action,
+        timestamp: timestamp.min(i64::MAX as u64),
+    })
+}
+
+fn any_options() -> impl Strategy<Value = Options> {
+    let counts = (1usize..20, 1usize..20, 1usize..40, 2u32..6);
+    (any::<bool>(), any::<bool>(), any::<bool>(), counts, prop_oneof![Just(12_288u64), Just(8 << 20)])
+        .prop_map(|(append, compression, large, (data, index, pointers, shift), manifest_limit)| Options {
+            append,
+            compression,
+            page_size: if large { 8192 } else { 4096 },
+            data_restart_interval: data,
+            index_restart_interval: index,
+            overflow_pointers: pointers,
+            pages_per_file_shift: shift,
+            manifest_limit,
+            ..Options::default()
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #[test]
+    fn batches_come_back(
+        options in any_options(),
+        batches in prop::collection::vec((prop::collection::vec(any_op(), 0..120), any::<bool>()), 1..12),
+    ) {
+        let mut checked = Checked::new(options);
+        for (ops, reopen) in batches {
+            checked.write(ops, 0);
+            checked.check_live();
+            if reopen {
+                checked.reopen();
+                checked.check_disk();
+            }
+        }
+        checked.check_disk();
+    }
+}
+
+#[test]
+fn deleting_everything_leaves_nothing() {
+    for append in [false, true] {
+        let mut checked = Checked::new(Options { append, pages_per_file_shift: 4, ..Options::default() });
+        let keys: Vec<String> = (0..3000).map(|i| format!("key{i:06}")).collect();
+        for round in 0..3 {
+            checked
+                .write(keys.iter().map(|key| upsert(key.as_str(), value(200, round), round, 0)).collect(), 0);
+            checked.check_disk();
+            // From the middle outwards, so that pages go at both ends and between.
+            for part in [1000..2000, 0..1000, 2500..3000, 2000..2500] {
+                let gone =
+                    |key: &String| Op { key: key.as_str().into(), action: Action::Delete, timestamp: round };
+                checked.write(keys[part].iter().map(gone).collect(), 0);
+                checked.check_disk();
+            }
+            assert_eq!(checked.writer.as_ref().unwrap().manifest().root, u32::MAX);
+            let mapped = checked.writer.as_ref().unwrap().manifest().mapping.pages().count();
+            assert_eq!(mapped, 0, "pages leak");
+        }
+    }
+}
+
+#[test]
+fn file_pages_are_reused_without_append_mode() {
+    let mut checked = Checked::new(Options::default());
+    let ops = |round| {
+        (0..2000u32).map(|i| upsert(i.to_be_bytes(), value(300, round), round, 0)).collect::<Vec<_>>()
+    };
+    checked.write(ops(0), 0);
+    let live = checked.writer.as_ref().unwrap().manifest().mapping.pages().count() as u64;
+    for round in 1..10 {
+        checked.write(ops(round), 0);
+        checked.reopen();
+    }
+    checked.check_disk();
+    let end = checked.writer.as_ref().unwrap().manifest().end;
+    assert!(end <= 2 * live + 8, "{live} live pages, {end} used");
+}
+
+#[test]
+fn older_timestamps_do_nothing_and_deletes_leave_no_trace() {
+    let mut checked = Checked::new(Options::default());
+    checked.write(vec![upsert("k", b"new".to_vec(), 10, 0)], 0);
+    let tail = checked.writer.as_ref().unwrap().manifest().tail;
+    checked.write(vec![upsert("k", b"old".to_vec(), 9, 0)], 0);
+    checked.write(vec![Op { key: b"absent".to_vec(), action: Action::Delete, timestamp: 99 }], 0);
+    assert_eq!(
+        checked.writer.as_ref().unwrap().manifest().tail,
+        tail,
+        "nothing changed, so nothing is written"
+    );
+    checked.write(vec![Op { key: b"k".to_vec(), action: Action::Delete, timestamp: 10 }], 0);
+    checked.write(vec![upsert("k", b"older".to_vec(), 1, 0)], 0);
+    checked.check_disk();
+    assert_eq!(checked.model[&b"k"[..]].0, b"older");
+}
+
+#[test]
+fn expired_entries_go_when_their_page_is_rewritten() {
+    let mut checked = Checked::new(Options::default());
+    checked.write(
+        vec![upsert("a", vec![1], 1, 500), upsert("b", vec![2], 1, 2000), upsert("c", vec![3], 1, 0)],
+        100,
+    );
+    checked.check_disk();
+    checked.write(vec![upsert("d", vec![4; 9000], 1, 900), upsert("e", vec![5], 1, 999)], 950);
+    // `a` was on the page, `d` had expired before it came.
+    checked.model.remove(&b"a"[..]);
+    assert_eq!(checked.model.len(), 3);
+    checked.check_disk();
+    // Another expiry for a key that has one: the tree of expiries follows.
+    checked.write(
+        vec![upsert("b", vec![6], 2, 3000), upsert("c", vec![7], 2, 2000), upsert("e", vec![8], 2, 0)],
+        960,
+    );
+    checked.check_disk();
+}
+
+#[test]
+fn a_dictionary_is_trained_and_kept() {
+    let options = Options { compression: true, ..Options::default() };
+    let mut checked = Checked::new(options);
+    let record = |i: u32| {
+        format!("{{\"user\":{i},\"name\":\"name of user {i}\",\"tags\":[\"alpha\",\"beta\"]}}").repeat(6)
+    };
+    let ops =
+        |from: u32, to| (from..to).map(|i| upsert(i.to_be_bytes(), record(i).into_bytes(), 1, 0)).collect();
+    checked.write(ops(0, 1000), 0);
+    assert!(checked.writer.as_ref().unwrap().manifest().dictionary.is_empty());
+    checked.write(ops(1000, 6000), 0);
+    let dictionary = checked.writer.as_ref().unwrap().manifest().dictionary.clone();
+    assert_eq!(dictionary.len(), 16384);
+    checked.reopen();
+    checked.write(ops(500, 2000), 0);
+    checked.write(vec![upsert("huge", b"0123456789".repeat(1_100_000), 1, 0)], 0);
+    assert_eq!(checked.writer.as_ref().unwrap().manifest().dictionary, dictionary);
+    checked.check_disk();
+    let pages = checked.writer.as_ref().unwrap().manifest().mapping.pages().count();
+    assert!(pages < 400, "{pages} pages for 8 MB that compress well");
+}
+
+#[test]
+fn a_torn_manifest_is_continued_at_its_last_good_record() {
+    let mut checked = Checked::new(Options::default());
+    for i in 0..5u64 {
+        checked.write(vec![upsert(format!("k{i}"), value(100, i), 1, 0)], 0);
+    }
+    checked.writer = None;
+    let manifest = checked.folder.0.join("t.0/manifest_main_0");
+    let mut bytes = std::fs::read(&manifest).unwrap();
+    let last = bytes.len() - 4096;
+    bytes[last + 30] ^= 1;
+    bytes.extend([7; 5000]);
+    std::fs::write(&manifest, bytes).unwrap();
+    checked.model.remove(&b"k4"[..]);
+    checked.reopen();
+    checked.check_live();
+    checked.write(vec![upsert("after", value(100, 9), 1, 0)], 0);
+    checked.check_disk();
+}
+
+#[test]
+fn one_writer_at_a_time() {
+    let checked = Checked::new(Options::default());
+    let error = Writer::open(checked.options.clone(), &checked.folder.0.join("t.0")).unwrap_err();
+    assert_eq!(error.status, Status::WrongState);
+}
+
+/// Every golden store, restored from its own entries by our writer, holds the same entries.
+#[test]
+fn golden_stores_are_restored() {
+    let (_folder, root) = golden();
+    for name in ["na", "ap", "na_zstd", "ap_zstd", "geo8k", "deep", "torn"] {
+        let from = options(&root.join(name));
+        let mut lines = String::new();
+        let store = Store::open(from.clone()).unwrap();
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        for partition in store.partitions() {
+            for entry in store.view(partition).unwrap().unwrap().scan(&Range::ALL).unwrap().entries {
+                let (key, value) = (hex(&entry.key), hex(&entry.value));
+                writeln!(lines, "{partition} {key} {value} {} {}", entry.timestamp, entry.expire_ms).unwrap();
+            }
+        }
+        let folder = Folder::new();
+        let mut to = from.clone();
+        to.store_paths = (0..from.store_paths.len()).map(|i| folder.0.join(format!("disk{i}"))).collect();
+        let restored = restore(to.clone(), lines.as_bytes()).unwrap();
+        assert_eq!(restored.entries, lines.lines().count() as u64);
+        assert_eq!(restored.applied, restored.entries);
+        let ours = Store::open(to.clone()).unwrap();
+        for partition in store.partitions() {
+            let expected = store.view(partition).unwrap().unwrap().scan(&Range::ALL).unwrap().entries;
+            let Some(view) = ours.view(partition).unwrap() else {
+                assert!(expected.is_empty(), "{name} {partition}");
+                continue;
+            };
+            assert!(view.scan(&Range::ALL).unwrap().entries == expected, "{name} {partition}");
+            let folder =
+                to.store_paths.iter().map(|path| path.join(partition.to_string())).find(|path| path.is_dir());
+            let theirs = decode(&folder.unwrap(), "manifest_main_0", shape(&to));
+            assert_eq!(theirs.len(), expected.len());
+            for entry in expected {
+                assert!(theirs[&entry.key] == (entry.value, entry.timestamp, entry.expire_ms));
+            }
+        }
+    }
+}
+
+/// The writer goes on where the C++ engine stopped.
+#[test]
+fn golden_stores_are_continued() {
+    let (_folder, root) = golden();
+    for name in ["na", "ap", "na_zstd", "ap_zstd", "geo8k", "deep", "torn"] {
+        let mut options = options(&root.join(name));
+        let store = Store::open(options.clone()).unwrap();
+        for partition in store.partitions() {
+            let folders = options.store_paths.iter().map(|path| path.join(partition.to_string()));
+            let folder = folders.into_iter().find(|folder| folder.is_dir()).unwrap();
+            let before = store.view(partition).unwrap().unwrap().scan(&Range::ALL).unwrap().entries;
+            let mut model: Entries = before
+                .into_iter()
+                .map(|entry| (entry.key, (entry.value, entry.timestamp, entry.expire_ms)))
+                .collect();
+            let mut ops = Vec::new();
+            for (i, key) in model.keys().enumerate() {
+                let value = value(i * 37 % 6000, i as u64);
+                match i % 3 {
+                    0 => {
+                        ops.push(Op { key: key.clone(), action: Action::Delete, timestamp: i64::MAX as u64 })
+                    }
+                    1 => ops.push(upsert(
+                        key.clone(),
+                        value.clone(),
+                        i64::MAX as u64,
+                        i as u64 % 2 * 5_000_000_000_000,
+                    )),
+                    _ => {}
+                }
+                ops.push(upsert([&key[..key.len().min(1000)], &[7]].concat(), value, 5, 0));
+            }
+            options.value_limit = 64 << 20;
+            let shared = Arc::new(options.clone());
+            let batch = Batch::new(ops, Order::Sort, &shared).unwrap();
+            Writer::open(shared, &folder).unwrap().write(&batch, 0).unwrap();
+            for op in batch.ops() {
+                match &op.action {
+                    Action::Delete => drop(model.remove(&op.key)),
+                    Action::Upsert { value, expire_ms } => {
+                        if model.get(&op.key).is_none_or(|old| old.1 <= op.timestamp) {
+                            model.insert(op.key.clone(), (value.clone(), op.timestamp, *expire_ms));
+                        }
+                    }
+                }
+            }
+            let theirs = decode(&folder, "manifest_main_0", shape(&options));
+            assert!(theirs == model, "{name} {partition}");
+            let after = store.view(partition).unwrap().unwrap().scan(&Range::ALL).unwrap().entries;
+            assert!(
+                after.len() == model.len() && after.iter().all(|entry| model[&entry.key].0 == entry.value)
+            );
+        }
+    }
+}
