@@ -161,7 +161,7 @@ fn any_options() -> impl Strategy<Value = Options> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn batches_come_back(
         options in any_options(),
@@ -199,6 +199,25 @@ fn deleting_everything_leaves_nothing() {
             assert_eq!(checked.writer.as_ref().unwrap().manifest().root, u32::MAX);
             let mapped = checked.writer.as_ref().unwrap().manifest().mapping.pages().count();
             assert_eq!(mapped, 0, "pages leak");
+        }
+    }
+}
+
+/// One page splits, one further on goes, and the page between them is rewritten only for its links.
+#[test]
+fn links_hold_around_pages_that_nothing_else_touches() {
+    let key = |i: usize| format!("key{i:04}");
+    let base: Vec<Op> = (0..90).map(|i| upsert(key(i), value(380, i as u64), 1, 0)).collect();
+    for split in (0..40).step_by(3) {
+        for gap in [8, 12, 16, 24] {
+            let mut checked = Checked::new(Options::default());
+            checked.write(base.clone(), 0);
+            let mut ops: Vec<Op> =
+                (0..9).map(|i| upsert(format!("{}+{i}", key(split)), value(390, i), 1, 0)).collect();
+            let gone = split + gap..split + gap + 25;
+            ops.extend(gone.map(|i| Op { key: key(i).into(), action: Action::Delete, timestamp: 1 }));
+            checked.write(ops, 0);
+            checked.check_disk();
         }
     }
 }
