@@ -1,5 +1,6 @@
 //! Every golden store, written by the C++ engine, reads as its `expected.txt` says.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![cfg(feature = "cli")]
 
 mod kv_support;

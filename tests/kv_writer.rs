@@ -1,5 +1,7 @@
 //! What the writer writes, the reader and the second decoder read back.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod kv_oracle;
 mod kv_support;
 
@@ -11,12 +13,14 @@ use rdma_engine::kv::batch::{Action, Batch, Op, Order};
 use rdma_engine::kv::names::Partition;
 use rdma_engine::kv::options::Options;
 use rdma_engine::kv::restore::restore;
-use rdma_engine::kv::scan::Range;
+use rdma_engine::kv::scan::{Large, Range};
 use rdma_engine::kv::source::now;
 use rdma_engine::kv::store::Store;
 use rdma_engine::kv::writer::Writer;
 use std::fmt::Write as _;
 use std::sync::Arc;
+
+const ALL: Range<'static> = Range { large: Large::Return, ..Range::ALL };
 
 fn shape(options: &Options) -> Shape {
     Shape {
@@ -65,7 +69,9 @@ impl Checked {
                 continue;
             }
             match &op.action {
-                Action::Upsert { value, expire_ms } if *expire_ms == 0 || *expire_ms > now_ms => {
+                Action::Upsert { value, expire_ms } | Action::UpsertLarge { value, expire_ms, .. }
+                    if *expire_ms == 0 || *expire_ms > now_ms =>
+                {
                     self.model.insert(op.key.clone(), (value.clone(), op.timestamp, *expire_ms));
                 }
                 _ => {
@@ -77,7 +83,7 @@ impl Checked {
 
     /// Through the writer's own view.
     fn check_live(&self) {
-        let scanned = now(self.writer.as_ref().unwrap().tree().scan(&Range::ALL)).unwrap().entries;
+        let scanned = now(self.writer.as_ref().unwrap().tree().scan(&ALL)).unwrap().entries;
         self.compare(
             scanned.into_iter().map(|entry| (entry.key, (entry.value, entry.timestamp, entry.expire_ms))),
         );
@@ -87,7 +93,7 @@ impl Checked {
     fn check_disk(&self) {
         let view = Store::open((*self.options).clone()).unwrap().view(&partition()).unwrap();
         let Some(view) = view else { return assert!(self.model.is_empty()) };
-        let scanned = view.scan(&Range::ALL).unwrap().entries;
+        let scanned = view.scan(&ALL).unwrap().entries;
         self.compare(
             scanned.into_iter().map(|entry| (entry.key, (entry.value, entry.timestamp, entry.expire_ms))),
         );
@@ -135,6 +141,10 @@ fn any_op() -> impl Strategy<Value = Op> {
     let action = prop_oneof![
         4 => (len, any::<u64>(), prop_oneof![3 => Just(0), 1 => 1u64..3000])
             .prop_map(|(len, seed, expire_ms)| Action::Upsert { value: value(len, seed), expire_ms }),
+        1 => (0usize..40_000, any::<u64>(), any::<Option<u64>>()).prop_map(|(len, seed, metadata)| {
+            let metadata = metadata.map(|metadata| metadata.to_be_bytes().to_vec());
+            Action::UpsertLarge { value: value(len, seed), metadata, expire_ms: seed % 2 * 77 }
+        }),
         1 => Just(Action::Delete),
     ];
     (any_key(), action, prop_oneof![0u64..10, any::<u64>()]).prop_map(|(key, action, timestamp)| Op {
@@ -156,6 +166,8 @@ fn any_options() -> impl Strategy<Value = Options> {
             overflow_pointers: pointers,
             pages_per_file_shift: shift,
             manifest_limit,
+            segment_size: 4096 * data.div_ceil(4),
+            segments_per_file_shift: shift,
             ..Options::default()
         })
 }
@@ -255,6 +267,33 @@ fn older_timestamps_do_nothing_and_deletes_leave_no_trace() {
     checked.write(vec![upsert("k", b"older".to_vec(), 1, 0)], 0);
     checked.check_disk();
     assert_eq!(checked.model[&b"k"[..]].0, b"older");
+}
+
+#[test]
+fn very_large_values_bring_their_metadata() {
+    let mut checked =
+        Checked::new(Options { segment_size: 8192, segments_per_file_shift: 2, ..Options::default() });
+    let large = |key: &str, len: usize, metadata: Option<&str>| {
+        let metadata = metadata.map(|metadata| metadata.as_bytes().to_vec());
+        let action = Action::UpsertLarge { value: value(len, 3), metadata, expire_ms: 0 };
+        Op { key: key.into(), action, timestamp: 1 }
+    };
+    checked.write(vec![large("a", 100_000, Some("m")), large("b", 8192, None), large("c", 0, Some(""))], 0);
+    checked.check_disk();
+    let view = Store::open((*checked.options).clone()).unwrap().view(&partition()).unwrap().unwrap();
+    let metadata = |key: &[u8]| view.read(key).unwrap().unwrap().large.unwrap();
+    assert_eq!(
+        [metadata(b"a"), metadata(b"b"), metadata(b"c")],
+        [Some(b"m".to_vec()), None, Some(Vec::new())]
+    );
+    assert_eq!(view.scan(&Range::ALL).unwrap_err().status, Status::Unsupported);
+    checked
+        .write(vec![large("a", 5, None), Op { key: b"b".to_vec(), action: Action::Delete, timestamp: 1 }], 0);
+    checked.reopen();
+    checked.write(vec![large("d", 50_000, None), upsert("a", vec![1], 2, 0)], 0);
+    checked.check_disk();
+    let too_many = large("e", 9 << 20, None);
+    assert!(Batch::new(vec![too_many], Order::Refuse, &checked.options).is_err());
 }
 
 #[test]
@@ -407,7 +446,7 @@ fn golden_stores_are_continued() {
             for op in batch.ops() {
                 match &op.action {
                     Action::Delete => drop(model.remove(&op.key)),
-                    Action::Upsert { value, expire_ms } => {
+                    Action::Upsert { value, expire_ms } | Action::UpsertLarge { value, expire_ms, .. } => {
                         if model.get(&op.key).is_none_or(|old| old.1 <= op.timestamp) {
                             model.insert(op.key.clone(), (value.clone(), op.timestamp, *expire_ms));
                         }

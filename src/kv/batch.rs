@@ -14,6 +14,15 @@ pub enum Action {
         /// When it expires, unix milliseconds; 0 never. One that has passed makes this a delete.
         expire_ms: u64,
     },
+    /// It gets this very large value, which lives in segments of its own and is never compressed.
+    UpsertLarge {
+        /// The value.
+        value: Vec<u8>,
+        /// What comes with it; `None` differs from empty. Below 64 KiB, and small enough for the entry's page.
+        metadata: Option<Vec<u8>>,
+        /// When it expires, unix milliseconds; 0 never.
+        expire_ms: u64,
+    },
     /// It goes, and leaves nothing behind: a later upsert with an older timestamp succeeds.
     Delete,
 }
@@ -28,6 +37,40 @@ pub struct Op {
     /// When the caller says that this is, in a unit of its own; at most 2^63-1, larger ones are clamped.
     pub timestamp: u64,
 }
+
+impl Op {
+    fn check(&self, options: &Options) -> Result<()> {
+        let invalid = |what| Err(Error::new(Status::InvalidArgument, what));
+        let (value, metadata) = match &self.action {
+            Action::Upsert { value, .. } => (value, None),
+            Action::UpsertLarge { value, metadata, .. } => {
+                (value, Some(metadata.as_deref().unwrap_or_default()))
+            }
+            Action::Delete => return Ok(()),
+        };
+        if value.len() > options.value_limit {
+            return invalid(format!(
+                "a value has {} bytes; the limit is {}",
+                value.len(),
+                options.value_limit
+            ));
+        }
+        let Some(metadata) = metadata else { return Ok(()) };
+        let segments = value.len().div_ceil(options.segment_size);
+        let entry = ENTRY + self.key.len() + 4 * segments + metadata.len();
+        if entry > options.page_size || metadata.len() > usize::from(u16::MAX) || value.len() >= 1 << 31 {
+            return invalid(format!(
+                "a very large value of {} bytes with {} of metadata does not fit its entry: use larger segments",
+                value.len(),
+                metadata.len()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that a page and an entry take at most beside key, segment ids and metadata.
+const ENTRY: usize = 64;
 
 /// What to do with a batch whose keys do not ascend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +97,7 @@ impl Batch {
         }
         for op in &mut ops {
             op.timestamp = op.timestamp.min(TIMESTAMP_MAX);
-            if let Action::Upsert { value, .. } = &op.action
-                && value.len() > options.value_limit
-            {
-                let what = format!("a value has {} bytes; the limit is {}", value.len(), options.value_limit);
-                return Err(Error::new(Status::InvalidArgument, what));
-            }
+            op.check(options)?;
         }
         if !ops.is_sorted_by(|a, b| a.key < b.key) {
             if order == Order::Refuse {

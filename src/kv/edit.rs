@@ -6,7 +6,7 @@ use super::names::FileName;
 use super::options::Options;
 use super::page::{Kind, PageId, seal};
 use super::sink::Sink;
-use super::space::{Ids, Space};
+use super::space::Room;
 use crate::status::Result;
 use std::collections::{BTreeSet, HashMap};
 
@@ -18,8 +18,7 @@ const RUN: usize = 1 << 20;
 pub struct Edit<'w, S> {
     options: &'w Options,
     base: &'w Manifest,
-    space: &'w mut Space,
-    ids: &'w mut Ids,
+    room: &'w mut Room,
     sink: &'w S,
     moved: HashMap<PageId, Slot>,
     pages: Vec<(PageId, Slot)>,
@@ -29,9 +28,11 @@ pub struct Edit<'w, S> {
     retired: Vec<u64>,
     taken_ids: Vec<PageId>,
     retired_ids: Vec<PageId>,
+    taken_segments: Vec<u32>,
+    retired_segments: Vec<u32>,
     run: Vec<u8>,
     run_at: u64,
-    files: BTreeSet<u64>,
+    files: BTreeSet<FileName>,
 }
 
 /// What an edit leaves to its writer: the log's pairs, and what is free after the commit.
@@ -47,22 +48,17 @@ pub struct Outcome {
     pub retired_ids: Vec<PageId>,
     taken: Vec<u64>,
     taken_ids: Vec<PageId>,
+    taken_segments: Vec<u32>,
+    retired_segments: Vec<u32>,
 }
 
 impl<'w, S: Sink> Edit<'w, S> {
     /// A change to `base` that has done nothing yet.
-    pub fn new(
-        options: &'w Options,
-        base: &'w Manifest,
-        space: &'w mut Space,
-        ids: &'w mut Ids,
-        sink: &'w S,
-    ) -> Edit<'w, S> {
+    pub fn new(options: &'w Options, base: &'w Manifest, room: &'w mut Room, sink: &'w S) -> Edit<'w, S> {
         Edit {
             options,
             base,
-            space,
-            ids,
+            room,
             sink,
             moved: HashMap::new(),
             pages: Vec::new(),
@@ -71,6 +67,8 @@ impl<'w, S: Sink> Edit<'w, S> {
             retired: Vec::new(),
             taken_ids: Vec::new(),
             retired_ids: Vec::new(),
+            taken_segments: Vec::new(),
+            retired_segments: Vec::new(),
             run: Vec::new(),
             run_at: 0,
             files: BTreeSet::new(),
@@ -84,7 +82,7 @@ impl<'w, S: Sink> Edit<'w, S> {
 
     /// An id for a new page.
     pub fn new_id(&mut self) -> Result<PageId> {
-        let id = self.ids.take()?;
+        let id = self.room.ids.take()?;
         self.taken_ids.push(id);
         Ok(id)
     }
@@ -92,7 +90,7 @@ impl<'w, S: Sink> Edit<'w, S> {
     /// Seals a page and gives it a place.
     pub async fn put(&mut self, id: PageId, mut page: Vec<u8>, kind: Kind) -> Result<()> {
         seal(&mut page, kind);
-        let place = self.space.take();
+        let place = self.room.space.take();
         self.taken.push(place);
         self.map(id, Slot::at(place));
         self.write(place, &page).await
@@ -104,9 +102,32 @@ impl<'w, S: Sink> Edit<'w, S> {
         self.retired_ids.push(id);
     }
 
+    /// Writes a very large value into segments of its own and returns their ids.
+    pub async fn put_segments(&mut self, value: &[u8]) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        for part in value.chunks(self.options.segment_size) {
+            let id = self.room.segment_ids.take()?;
+            self.taken_segments.push(id);
+            let place = self.room.segment_end;
+            self.room.segment_end += 1;
+            let (file, offset) = self.options.segment_place(place);
+            let (branch, term) = (self.base.branches.name.clone(), self.base.branches.term);
+            let file = FileName::Segment { id: file, branch, term };
+            // Whole segments, as files are read in them.
+            let mut padded = part.to_vec();
+            padded.resize(self.options.segment_size, 0);
+            self.sink.write(&file, offset, &padded).await?;
+            self.files.insert(file);
+            self.segments.push((id, Slot::at(place)));
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
     /// Frees a segment of a very large value. Its file goes when nothing in it is left.
     pub fn free_segment(&mut self, id: u32) {
         self.segments.push((id, Slot::FREE));
+        self.retired_segments.push(id);
     }
 
     fn map(&mut self, id: PageId, slot: Slot) {
@@ -136,8 +157,9 @@ impl<'w, S: Sink> Edit<'w, S> {
             return Ok(());
         }
         let (file, offset) = self.options.page_place(self.run_at);
+        let file = self.data_file(file);
+        self.sink.write(&file, offset, &self.run).await?;
         self.files.insert(file);
-        self.sink.write(&self.data_file(file), offset, &self.run).await?;
         self.run.clear();
         Ok(())
     }
@@ -149,7 +171,7 @@ impl<'w, S: Sink> Edit<'w, S> {
     /// Writes what is left and makes all of it safe.
     pub async fn finish(&mut self) -> Result<()> {
         self.flush().await?;
-        let files: Vec<FileName> = self.files.iter().map(|file| self.data_file(*file)).collect();
+        let files: Vec<FileName> = self.files.iter().cloned().collect();
         if files.is_empty() { Ok(()) } else { self.sink.sync(&files).await }
     }
 
@@ -162,20 +184,24 @@ impl<'w, S: Sink> Edit<'w, S> {
             retired_ids: self.retired_ids,
             taken: self.taken,
             taken_ids: self.taken_ids,
+            taken_segments: self.taken_segments,
+            retired_segments: self.retired_segments,
         }
     }
 }
 
 impl Outcome {
     /// Frees what a committed change has replaced.
-    pub fn commit(self, space: &mut Space, ids: &mut Ids) {
-        self.retired.into_iter().for_each(|place| space.give(place));
-        self.retired_ids.into_iter().for_each(|id| ids.give(id));
+    pub fn commit(self, room: &mut Room) {
+        self.retired.into_iter().for_each(|place| room.space.give(place));
+        self.retired_ids.into_iter().for_each(|id| room.ids.give(id));
+        self.retired_segments.into_iter().for_each(|id| room.segment_ids.give(id));
     }
 
     /// Gives back what a change took that will not be committed.
-    pub fn undo(self, space: &mut Space, ids: &mut Ids) {
-        self.taken.into_iter().for_each(|place| space.give(place));
-        self.taken_ids.into_iter().for_each(|id| ids.give(id));
+    pub fn undo(self, room: &mut Room) {
+        self.taken.into_iter().for_each(|place| room.space.give(place));
+        self.taken_ids.into_iter().for_each(|id| room.ids.give(id));
+        self.taken_segments.into_iter().for_each(|id| room.segment_ids.give(id));
     }
 }

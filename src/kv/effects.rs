@@ -9,7 +9,7 @@ use super::overflow::Cut;
 use super::packer::Cell;
 use super::sink::Sink;
 use super::tree::{Loaded, Tree};
-use super::value::{Codec, Descriptor};
+use super::value::{Codec, Descriptor, LargeValue};
 use crate::status::Result;
 use std::borrow::Cow;
 
@@ -76,14 +76,24 @@ impl<S: Sink> Effects<S> for Entries<'_> {
 
     async fn stage<'b>(&mut self, edit: &mut Edit<'_, S>, op: &'b Op) -> Result<Option<Cell<'b>>> {
         self.applied += 1;
-        let Action::Upsert { value, expire_ms } = &op.action else { return Ok(None) };
+        let (value, expire_ms, large) = match &op.action {
+            Action::Upsert { value, expire_ms } => (value, expire_ms, None),
+            Action::UpsertLarge { value, expire_ms, metadata } => {
+                (value, expire_ms, Some(metadata.as_deref()))
+            }
+            Action::Delete => return Ok(None),
+        };
         if self.is_past(*expire_ms) {
             return Ok(None);
         }
         let options = edit.options();
-        let (codec, content): (Codec, Cow<'b, [u8]>) = match options.compression {
-            false => (Codec::Raw, value.into()),
-            true => match compress::encode(value, self.dictionary, compress::LEVEL)? {
+        let (codec, content): (Codec, Cow<'b, [u8]>) = match (large, options.compression) {
+            (Some(metadata), _) => {
+                let segments = edit.put_segments(value).await?;
+                (Codec::Large, LargeValue { len: value.len(), segments, metadata }.encode().into())
+            }
+            (None, false) => (Codec::Raw, value.into()),
+            (None, true) => match compress::encode(value, self.dictionary, compress::LEVEL)? {
                 (codec, Some(stored)) => (codec, stored.into()),
                 (codec, None) => (codec, value.into()),
             },
@@ -98,6 +108,7 @@ impl<S: Sink> Effects<S> for Entries<'_> {
             timestamp: op.timestamp,
         };
         if !cell.fits(options.page_size) {
+            // Batches are refused whose very large values' entries do not fit.
             let cut = Cut { page_size: options.page_size, group: options.overflow_pointers };
             let ids =
                 (0..cut.pages(cell.content.len())).map(|_| edit.new_id()).collect::<Result<Vec<_>>>()?;

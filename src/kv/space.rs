@@ -1,6 +1,7 @@
 //! Which file pages and which page ids are free.
 
 use super::manifest::Manifest;
+use super::mapping::Mapping;
 use super::options::Options;
 use super::page::{NONE, PageId};
 use crate::status::{Error, Result, Status};
@@ -79,7 +80,7 @@ impl Space {
     }
 }
 
-/// Free ids of logical pages, and the end of those that were ever used.
+/// Free ids of logical pages or segments, and the end of those that were ever used.
 #[derive(Debug)]
 pub struct Ids {
     free: Vec<PageId>,
@@ -88,10 +89,10 @@ pub struct Ids {
 
 impl Ids {
     /// What a mapping leaves free.
-    pub fn load(manifest: &Manifest) -> Ids {
-        let mut free: Vec<PageId> = manifest.mapping.free().collect();
+    pub fn load(mapping: &Mapping) -> Ids {
+        let mut free: Vec<PageId> = mapping.free().collect();
         free.reverse();
-        Ids { free, end: manifest.mapping.len() as PageId }
+        Ids { free, end: mapping.len() as PageId }
     }
 
     /// A free id.
@@ -110,6 +111,33 @@ impl Ids {
     /// An id that nothing refers to any more.
     pub fn give(&mut self, id: PageId) {
         self.free.push(id);
+    }
+}
+
+/// What a partition can still take: file pages, page ids, and for very large values segments.
+#[derive(Debug)]
+pub struct Room {
+    /// File pages.
+    pub space: Space,
+    /// Ids of pages.
+    pub ids: Ids,
+    /// Ids of segments.
+    pub segment_ids: Ids,
+    /// The smallest file segment that was never used. Segments are only ever appended; collection frees whole files.
+    pub segment_end: u64,
+}
+
+impl Room {
+    /// What a loaded manifest leaves.
+    pub fn load(manifest: &Manifest, options: &Options) -> Room {
+        let none = Mapping::default();
+        let segments = manifest.segments.as_ref();
+        Room {
+            space: Space::load(manifest, options),
+            ids: Ids::load(&manifest.mapping),
+            segment_ids: Ids::load(segments.map_or(&none, |segments| &segments.mapping)),
+            segment_end: segments.map_or(0, |segments| segments.end),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::options::Options;
 use super::page::{NONE, PageId};
 use super::sink::Sink;
 use super::source::{Directory, now};
-use super::space::{Ids, Space};
+use super::space::Room;
 use super::tree::Tree;
 use crate::status::{Error, Result, Status};
 use rustix::fs::{FlockOperation, flock};
@@ -29,8 +29,7 @@ pub struct Writer<S = Directory> {
     file: FileName,
     manifest: Manifest,
     dictionary: Option<Dictionary>,
-    space: Space,
-    ids: Ids,
+    room: Room,
     samples: Samples,
     /// A commit failed half-way: what is on disk is unknown until the partition is opened again.
     unsure: bool,
@@ -100,20 +99,9 @@ impl<S: Sink> Writer<S> {
         };
         let dictionary =
             (!manifest.dictionary.is_empty()).then(|| Dictionary::new(&manifest.dictionary, LEVEL));
-        let (space, ids) = (Space::load(&manifest, &options), Ids::load(&manifest));
+        let room = Room::load(&manifest, &options);
         let samples = Samples::default();
-        Ok(Writer {
-            options,
-            sink,
-            file,
-            manifest,
-            dictionary,
-            space,
-            ids,
-            samples,
-            unsure: false,
-            _lock: None,
-        })
+        Ok(Writer { options, sink, file, manifest, dictionary, room, samples, unsure: false, _lock: None })
     }
 
     /// The partition as it was last committed.
@@ -147,7 +135,7 @@ impl<S: Sink> Writer<S> {
             dictionary: self.dictionary.as_ref(),
             source: &self.sink,
         };
-        let mut edit = Edit::new(&self.options, &self.manifest, &mut self.space, &mut self.ids, &self.sink);
+        let mut edit = Edit::new(&self.options, &self.manifest, &mut self.room, &self.sink);
         let mut entries = Entries::new(self.dictionary.as_ref(), now_ms);
         let roots = change_trees(&mut edit, &tree, &mut entries, batch).await;
         let applied = entries.applied;
@@ -156,7 +144,7 @@ impl<S: Sink> Writer<S> {
             Ok(_) if outcome.pages.is_empty() && outcome.segments.is_empty() => Ok(applied),
             Ok(roots) => self.commit(roots, outcome).await.map(|()| applied),
             Err(error) => {
-                outcome.undo(&mut self.space, &mut self.ids);
+                outcome.undo(&mut self.room);
                 Err(error)
             }
         }
@@ -165,8 +153,10 @@ impl<S: Sink> Writer<S> {
     /// Says in the manifest what the edit did. The edit's pages are safe already.
     async fn commit(&mut self, (root, ttl_root): (PageId, PageId), outcome: Outcome) -> Result<()> {
         let mut branches = self.manifest.branches.clone();
-        let last_file = self.space.end().saturating_sub(1) >> self.options.pages_per_file_shift;
-        branches.extend(last_file, 0);
+        let last_file = self.room.space.end().saturating_sub(1) >> self.options.pages_per_file_shift;
+        let last_segment_file =
+            self.room.segment_end.saturating_sub(1) >> self.options.segments_per_file_shift;
+        branches.extend(last_file, last_segment_file);
         let (pages, segments) = (outcome.pages.clone(), outcome.segments.clone());
         let change = Change { root, ttl_root, branches, pages, segments };
         let record = change.encode();
@@ -180,7 +170,7 @@ impl<S: Sink> Writer<S> {
             self.write_log(&change, &record).await
         };
         match written {
-            Ok(()) => outcome.commit(&mut self.space, &mut self.ids),
+            Ok(()) => outcome.commit(&mut self.room),
             // Pages that the record names stay taken: it may be on disk.
             Err(_) => self.unsure = true,
         }
@@ -191,15 +181,21 @@ impl<S: Sink> Writer<S> {
         self.sink.write(&self.file, self.manifest.tail, record).await?;
         self.sink.sync(std::slice::from_ref(&self.file)).await?;
         self.manifest.adopt(change);
-        self.manifest.end = self.space.end();
+        self.manifest.end = self.room.space.end();
         self.manifest.tail += record.len() as u64;
+        if let Some(segments) = &mut self.manifest.segments {
+            segments.end = self.room.segment_end;
+        }
         Ok(())
     }
 
     async fn write_snapshot(&mut self, change: &Change) -> Result<()> {
         let mut next = self.manifest.clone();
         next.adopt(change);
-        next.end = self.space.end();
+        next.end = self.room.space.end();
+        if let Some(segments) = &mut next.segments {
+            segments.end = self.room.segment_end;
+        }
         next.dictionary = self.dictionary.as_ref().map_or(Vec::new(), |dictionary| dictionary.bytes.to_vec());
         let bytes = next.encode();
         self.sink.replace(&self.file, &bytes).await?;

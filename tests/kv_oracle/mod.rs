@@ -4,6 +4,8 @@
 //! can do without: links between leaves, tight restart intervals, a tree of expiries that matches the entries, every
 //! mapped page reachable exactly once.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
@@ -374,7 +376,7 @@ fn put(map: &mut HashMap<u32, u64>, id: u32, value: u64) {
 /// A local store has one branch, `main`, that owns every file.
 fn metadata(bytes: &[u8]) {
     let mut reader = Bytes(bytes);
-    let mut name = |reader: &mut Bytes<'_>| {
+    let name = |reader: &mut Bytes<'_>| {
         let len = reader.le(4);
         assert_eq!(reader.bytes(len), b"main");
     };
