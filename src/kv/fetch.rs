@@ -43,9 +43,16 @@ impl<S: Source> Tree<'_, S> {
     /// The value in an entry's overflow pages, as it is stored.
     async fn overflow(&self, leaf: &Loaded<S::Bytes>, entry: &Entry<'_>) -> Result<Vec<u8>> {
         let mut value = Vec::new();
-        for id in self.chain(leaf, entry).await? {
-            let page = self.load(id).await?;
+        let ids = self.chain(leaf, entry).await?;
+        for (i, id) in ids.iter().enumerate() {
+            let page = self.load(*id).await?;
             let parsed = self.sound(&page, OverflowPage::parse(page.bytes.as_ref()))?;
+            // With other options than the store was written with, a chain would end early.
+            let follows = i + 1 < ids.len() && (i + 1).is_multiple_of(self.options.overflow_pointers);
+            if follows == parsed.pointers.is_empty() {
+                let what = "page pointers are not where overflow_pointers says; is the option right?";
+                return self.sound(&page, Err(Damage::new(0, what)));
+            }
             if value.len() + parsed.value.len() > self.options.value_limit {
                 return self.sound(&page, Err(Damage::new(0, "a value is longer than the limit allows")));
             }

@@ -5,7 +5,7 @@
 //! [`damage::Damage`]. What a store is opened with: [`options`], [`ini`].
 //!
 //! Reading: [`source`] says where bytes come from, [`tree`] finds things in them, [`scan`] walks ranges, [`store`]
-//! opens directories; `dump` (feature `cli`) prints them.
+//! opens directories, [`layout`] refuses wrong options; `dump` (feature `cli`) prints them.
 //!
 //! Writing: a [`batch`] is applied by a [`writer`] as an [`edit`] of both trees ([`apply`], [`effects`], [`chain`],
 //! [`packer`], [`index_builder`]) in free [`space`], through a [`sink`].
@@ -27,6 +27,7 @@ pub mod fetch;
 pub mod index_builder;
 pub mod index_page;
 pub mod ini;
+pub mod layout;
 pub mod manifest;
 pub mod mapping;
 pub mod names;

@@ -126,6 +126,18 @@ impl Options {
         }
     }
 
+    /// The options that decide where bytes are: opening a store with others would misread it. Name and value.
+    pub fn layout(&self) -> [(&'static str, u64); 6] {
+        [
+            ("data_page_size", self.page_size as u64),
+            ("pages_per_file_shift", u64::from(self.pages_per_file_shift)),
+            ("overflow_pointers", self.overflow_pointers as u64),
+            ("data_append_mode", u64::from(self.append)),
+            ("segment_size", self.segment_size as u64),
+            ("segments_per_file_shift", u64::from(self.segments_per_file_shift)),
+        ]
+    }
+
     /// Where in which data file a file page lies: file number, offset in bytes.
     pub fn page_place(&self, file_page: u64) -> (u64, u64) {
         let index = file_page & ((1 << self.pages_per_file_shift) - 1);

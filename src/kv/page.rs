@@ -33,7 +33,7 @@ pub enum Kind {
 pub fn verify(page: &[u8]) -> Decoded<()> {
     let (stored, body) = page.split_first_chunk::<CHECKSUM>().ok_or(Damage::new(0, "the page is cut off"))?;
     if u64::from_le_bytes(*stored) != xxh3_64(body) {
-        return Err(Damage::new(0, "the page's checksum is wrong"));
+        return Err(Damage::new(0, "the page's checksum is wrong (or data_page_size is)"));
     }
     Ok(())
 }

@@ -3,12 +3,10 @@
 use super::batch::{Action, Batch, Op, Order};
 use super::names::Partition;
 use super::options::Options;
-use super::store::place;
-use super::writer::Writer;
+use super::store::Store;
 use crate::status::{Error, Result, Status};
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
-use std::sync::Arc;
 
 /// Bytes of entries that are collected before they are written.
 const BATCH: usize = 64 << 20;
@@ -27,9 +25,8 @@ pub struct Restored {
 /// Writes the entries of `lines` into the store of `options`, in any order of keys, partitions as they come. Nothing
 /// counts as expired. Lines are committed a batch at a time: on an error those before it may have been written.
 pub fn restore(options: Options, lines: impl BufRead) -> Result<Restored> {
-    options.check()?;
-    let options = Arc::new(options);
     let mut lines = Lines { input: lines, limit: 2 * options.value_limit as u64 + REST_OF_LINE, number: 0 };
+    let store = Store::create(options)?;
     let mut done = Restored::default();
     let mut pending: BTreeMap<Partition, Vec<Op>> = BTreeMap::new();
     let mut bytes = 0;
@@ -38,19 +35,19 @@ pub fn restore(options: Options, lines: impl BufRead) -> Result<Restored> {
         pending.entry(partition).or_default().push(op);
         done.entries += 1;
         if bytes >= BATCH {
-            done.applied += write(&options, std::mem::take(&mut pending))?;
+            done.applied += write(&store, std::mem::take(&mut pending))?;
             bytes = 0;
         }
     }
-    done.applied += write(&options, pending)?;
+    done.applied += write(&store, pending)?;
     Ok(done)
 }
 
-fn write(options: &Arc<Options>, pending: BTreeMap<Partition, Vec<Op>>) -> Result<u64> {
+fn write(store: &Store, pending: BTreeMap<Partition, Vec<Op>>) -> Result<u64> {
     let mut applied = 0;
     for (partition, ops) in pending {
-        let path = place(options, &partition)?;
-        applied += Writer::open(options.clone(), &path)?.write(&Batch::new(ops, Order::Sort, options)?, 0)?;
+        let batch = Batch::new(ops, Order::Sort, store.options())?;
+        applied += store.writer(&partition)?.write(&batch, 0)?;
     }
     Ok(applied)
 }

@@ -1,7 +1,8 @@
-//! A store on disk, opened to be read.
+//! A store on disk: its partitions, and what it was written with.
 
 use super::branch::MAIN;
 use super::compress::{Dictionary, LEVEL};
+use super::layout;
 use super::manifest::Manifest;
 use super::names::{FileName, Partition};
 use super::options::Options;
@@ -9,12 +10,13 @@ use super::placement::Placement;
 use super::scan::{Range, Scanned};
 use super::source::{Directory, Source, now};
 use super::tree::{Found, Tree};
+use super::writer::Writer;
 use crate::status::{Error, Result, Status};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A store's directories. Nothing is written and nothing is locked.
+/// A store's directories. Nothing is locked until a partition is opened to be written.
 #[derive(Debug)]
 pub struct Store {
     options: Arc<Options>,
@@ -22,12 +24,29 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store in `options.store_paths`. Only directories named like partitions are looked at.
+    /// Opens or makes the store in `options.store_paths`, to write to it. A new store records its options.
+    pub fn create(options: Options) -> Result<Store> {
+        options.check()?;
+        for path in &options.store_paths {
+            let made = std::fs::create_dir_all(path);
+            made.map_err(|error| Error::os(&path.display().to_string(), &error))?;
+        }
+        let store = Store::open(options)?;
+        // Options of a store that others wrote are the user's word; they are not put on record as if they were known.
+        if store.partitions.is_empty() {
+            store.options.store_paths.iter().try_for_each(|path| layout::record(path, &store.options))?;
+        }
+        Ok(store)
+    }
+
+    /// The store in `options.store_paths`, to be read. Only directories named like partitions are looked at. Options
+    /// that contradict the recorded ones are `INVALID_ARGUMENT`.
     pub fn open(options: Options) -> Result<Store> {
         options.check()?;
         if options.store_paths.is_empty() {
             return Err(Error::new(Status::InvalidArgument, "a store on disk needs at least one store path"));
         }
+        options.store_paths.iter().try_for_each(|path| layout::compare(path, &options))?;
         let placement = placement(&options);
         let mut partitions: BTreeMap<Partition, PathBuf> = BTreeMap::new();
         for (i, path) in options.store_paths.iter().enumerate() {
@@ -42,9 +61,22 @@ impl Store {
         Ok(Store { options: Arc::new(options), partitions })
     }
 
+    /// What the store was opened with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// The partitions that have a directory, by table and number.
     pub fn partitions(&self) -> impl Iterator<Item = &Partition> {
         self.partitions.keys()
+    }
+
+    /// The writer of a partition, which is made if it is missing. Blocks.
+    pub fn writer(&self, partition: &Partition) -> Result<Writer> {
+        let known = self.partitions.get(partition).cloned();
+        let path = known.map_or_else(|| place(&self.options, partition), Ok)?;
+        layout::fits(&path, &self.options)?;
+        Writer::open(self.options.clone(), &path)
     }
 
     /// A partition as its manifest has it; None if it has none.
@@ -84,6 +116,7 @@ impl Store {
 
     fn view_of(&self, partition: &Partition, manifest: &FileName) -> Result<View> {
         let path = self.partitions.get(partition).cloned().unwrap_or_default();
+        layout::fits(&path, &self.options)?;
         View::load(self.options.clone(), Directory::new(path), manifest)
     }
 }
@@ -95,7 +128,7 @@ fn placement(options: &Options) -> Placement {
 }
 
 /// Where a partition's directory is, or would be.
-pub fn place(options: &Options, partition: &Partition) -> Result<PathBuf> {
+fn place(options: &Options, partition: &Partition) -> Result<PathBuf> {
     match options.store_paths.get(placement(options).path(partition.number)) {
         Some(path) => Ok(path.join(partition.to_string())),
         None => Err(Error::new(Status::InvalidArgument, "a store on disk needs at least one store path")),
