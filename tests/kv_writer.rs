@@ -2,130 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod kv_checked;
 mod kv_oracle;
 mod kv_support;
 
-use kv_oracle::{Entries, Shape, decode};
-use kv_support::{Folder, golden, options};
+use kv_checked::{Checked, partition, upsert, value};
 use proptest::prelude::*;
 use rdma_engine::Status;
 use rdma_engine::kv::batch::{Action, Batch, Op, Order};
-use rdma_engine::kv::names::Partition;
 use rdma_engine::kv::options::Options;
-use rdma_engine::kv::restore::restore;
-use rdma_engine::kv::scan::{Large, Range};
-use rdma_engine::kv::source::now;
+use rdma_engine::kv::scan::Range;
 use rdma_engine::kv::store::Store;
 use rdma_engine::kv::writer::Writer;
-use std::fmt::Write as _;
-use std::sync::Arc;
-
-const ALL: Range<'static> = Range { large: Large::Return, ..Range::ALL };
-
-fn shape(options: &Options) -> Shape {
-    Shape {
-        page_size: options.page_size,
-        pages_per_file_shift: options.pages_per_file_shift,
-        overflow_pointers: options.overflow_pointers,
-        data_restart: options.data_restart_interval,
-        index_restart: options.index_restart_interval,
-        segment_size: options.segment_size,
-        segments_per_file_shift: options.segments_per_file_shift,
-    }
-}
-
-fn partition() -> Partition {
-    Partition { table: "t".into(), number: 0 }
-}
-
-/// A store in a folder of its own, and what should be in its only partition.
-struct Checked {
-    folder: Folder,
-    options: Arc<Options>,
-    writer: Option<Writer>,
-    model: Entries,
-}
-
-impl Checked {
-    fn new(mut options: Options) -> Checked {
-        let folder = Folder::new();
-        options.store_paths = vec![folder.0.clone()];
-        let options = Arc::new(options);
-        let mut checked = Checked { folder, options, writer: None, model: Entries::new() };
-        checked.reopen();
-        checked
-    }
-
-    fn reopen(&mut self) {
-        self.writer = None;
-        self.writer = Some(Writer::open(self.options.clone(), &self.folder.0.join("t.0")).unwrap());
-    }
-
-    fn write(&mut self, ops: Vec<Op>, now_ms: u64) {
-        let batch = Batch::new(ops, Order::Sort, &self.options).unwrap();
-        self.writer.as_mut().unwrap().write(&batch, now_ms).unwrap();
-        for op in batch.ops() {
-            if self.model.get(&op.key).is_some_and(|(_, timestamp, _)| *timestamp > op.timestamp) {
-                continue;
-            }
-            match &op.action {
-                Action::Upsert { value, expire_ms } | Action::UpsertLarge { value, expire_ms, .. }
-                    if *expire_ms == 0 || *expire_ms > now_ms =>
-                {
-                    self.model.insert(op.key.clone(), (value.clone(), op.timestamp, *expire_ms));
-                }
-                _ => {
-                    self.model.remove(&op.key);
-                }
-            }
-        }
-    }
-
-    /// Through the writer's own view.
-    fn check_live(&self) {
-        let scanned = now(self.writer.as_ref().unwrap().tree().scan(&ALL)).unwrap().entries;
-        self.compare(
-            scanned.into_iter().map(|entry| (entry.key, (entry.value, entry.timestamp, entry.expire_ms))),
-        );
-    }
-
-    /// Through a reader that opens the directory, and through the second decoder.
-    fn check_disk(&self) {
-        let view = Store::open((*self.options).clone()).unwrap().view(&partition()).unwrap();
-        let Some(view) = view else { return assert!(self.model.is_empty()) };
-        let scanned = view.scan(&ALL).unwrap().entries;
-        self.compare(
-            scanned.into_iter().map(|entry| (entry.key, (entry.value, entry.timestamp, entry.expire_ms))),
-        );
-        self.compare(decode(&self.folder.0.join("t.0"), "manifest_main_0", shape(&self.options)));
-    }
-
-    fn compare(&self, found: impl IntoIterator<Item = (Vec<u8>, (Vec<u8>, u64, u64))>) {
-        let mut expected = self.model.iter();
-        for (key, entry) in found {
-            let (expected_key, expected_entry) = expected.next().expect("too many entries");
-            assert_eq!(&key, expected_key);
-            assert!(&entry == expected_entry, "entry of {key:?}");
-        }
-        assert!(expected.next().is_none(), "entries are missing");
-    }
-}
-
-fn upsert(key: impl Into<Vec<u8>>, value: Vec<u8>, timestamp: u64, expire_ms: u64) -> Op {
-    Op { key: key.into(), action: Action::Upsert { value, expire_ms }, timestamp }
-}
-
-/// A repeatable value that compresses somewhat.
-fn value(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        b"abcdefgh"[(state >> 40) as usize % 8]
-    };
-    (0..len).map(|_| next()).collect()
-}
 
 fn any_key() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
@@ -365,100 +253,4 @@ fn one_writer_at_a_time() {
     let checked = Checked::new(Options::default());
     let error = Writer::open(checked.options.clone(), &checked.folder.0.join("t.0")).unwrap_err();
     assert_eq!(error.status, Status::WrongState);
-}
-
-/// Every golden store, restored from its own entries by our writer, holds the same entries.
-#[test]
-fn golden_stores_are_restored() {
-    let (_folder, root) = golden();
-    for name in ["na", "ap", "na_zstd", "ap_zstd", "geo8k", "deep", "torn"] {
-        let from = options(&root.join(name));
-        let mut lines = String::new();
-        let store = Store::open(from.clone()).unwrap();
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        for partition in store.partitions() {
-            for entry in store.view(partition).unwrap().unwrap().scan(&Range::ALL).unwrap().entries {
-                let (key, value) = (hex(&entry.key), hex(&entry.value));
-                writeln!(lines, "{partition} {key} {value} {} {}", entry.timestamp, entry.expire_ms).unwrap();
-            }
-        }
-        let folder = Folder::new();
-        let mut to = from.clone();
-        to.store_paths = (0..from.store_paths.len()).map(|i| folder.0.join(format!("disk{i}"))).collect();
-        let restored = restore(to.clone(), lines.as_bytes()).unwrap();
-        assert_eq!(restored.entries, lines.lines().count() as u64);
-        assert_eq!(restored.applied, restored.entries);
-        let ours = Store::open(to.clone()).unwrap();
-        for partition in store.partitions() {
-            let expected = store.view(partition).unwrap().unwrap().scan(&Range::ALL).unwrap().entries;
-            let Some(view) = ours.view(partition).unwrap() else {
-                assert!(expected.is_empty(), "{name} {partition}");
-                continue;
-            };
-            assert!(view.scan(&Range::ALL).unwrap().entries == expected, "{name} {partition}");
-            let folder =
-                to.store_paths.iter().map(|path| path.join(partition.to_string())).find(|path| path.is_dir());
-            let theirs = decode(&folder.unwrap(), "manifest_main_0", shape(&to));
-            assert_eq!(theirs.len(), expected.len());
-            for entry in expected {
-                assert!(theirs[&entry.key] == (entry.value, entry.timestamp, entry.expire_ms));
-            }
-        }
-    }
-}
-
-/// The writer goes on where the C++ engine stopped.
-#[test]
-fn golden_stores_are_continued() {
-    let (_folder, root) = golden();
-    for name in ["na", "ap", "na_zstd", "ap_zstd", "geo8k", "deep", "torn"] {
-        let mut options = options(&root.join(name));
-        let store = Store::open(options.clone()).unwrap();
-        for partition in store.partitions() {
-            let folders = options.store_paths.iter().map(|path| path.join(partition.to_string()));
-            let folder = folders.into_iter().find(|folder| folder.is_dir()).unwrap();
-            let before = store.view(partition).unwrap().unwrap().scan(&Range::ALL).unwrap().entries;
-            let mut model: Entries = before
-                .into_iter()
-                .map(|entry| (entry.key, (entry.value, entry.timestamp, entry.expire_ms)))
-                .collect();
-            let mut ops = Vec::new();
-            for (i, key) in model.keys().enumerate() {
-                let value = value(i * 37 % 6000, i as u64);
-                match i % 3 {
-                    0 => {
-                        ops.push(Op { key: key.clone(), action: Action::Delete, timestamp: i64::MAX as u64 })
-                    }
-                    1 => ops.push(upsert(
-                        key.clone(),
-                        value.clone(),
-                        i64::MAX as u64,
-                        i as u64 % 2 * 5_000_000_000_000,
-                    )),
-                    _ => {}
-                }
-                ops.push(upsert([&key[..key.len().min(1000)], &[7]].concat(), value, 5, 0));
-            }
-            options.value_limit = 64 << 20;
-            let shared = Arc::new(options.clone());
-            let batch = Batch::new(ops, Order::Sort, &shared).unwrap();
-            Writer::open(shared, &folder).unwrap().write(&batch, 0).unwrap();
-            for op in batch.ops() {
-                match &op.action {
-                    Action::Delete => drop(model.remove(&op.key)),
-                    Action::Upsert { value, expire_ms } | Action::UpsertLarge { value, expire_ms, .. } => {
-                        if model.get(&op.key).is_none_or(|old| old.1 <= op.timestamp) {
-                            model.insert(op.key.clone(), (value.clone(), op.timestamp, *expire_ms));
-                        }
-                    }
-                }
-            }
-            let theirs = decode(&folder, "manifest_main_0", shape(&options));
-            assert!(theirs == model, "{name} {partition}");
-            let after = store.view(partition).unwrap().unwrap().scan(&Range::ALL).unwrap().entries;
-            assert!(
-                after.len() == model.len() && after.iter().all(|entry| model[&entry.key].0 == entry.value)
-            );
-        }
-    }
 }

@@ -8,8 +8,8 @@ use super::page::PageId;
 use super::record::Record;
 use super::varint::{Reader, put_varint};
 
-/// More file pages than any store has: 2^56 pages of 4 KiB.
-const FILE_PAGES: u64 = 1 << 56;
+/// More file pages, or segments, than any store has.
+pub(super) const FILE_PAGES: u64 = 1 << 56;
 
 /// Segments of very large values: where they are, and how many file segments were ever used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,10 +82,7 @@ impl Manifest {
         let inside = |damage: Damage| Damage::new(record.payload_at + damage.at, damage.what);
         let mut reader = Reader::new(record.payload, 0);
         let mut read = || {
-            let end = reader.varint64()?;
-            if end > FILE_PAGES {
-                return Err(Damage::new(0, "the number of file pages is out of range"));
-            }
+            let end = file_pages(&mut reader)?;
             let len = reader.varlen()?;
             let dictionary = reader.take(len)?.to_vec();
             let mapping = section(&mut reader, Mapping::decode)?;
@@ -93,7 +90,7 @@ impl Manifest {
             let segments = if reader.is_empty() {
                 None
             } else {
-                let end = reader.varint64()?;
+                let end = file_pages(&mut reader)?;
                 Some(Segments { end, mapping: section(&mut reader, Mapping::decode)? })
             };
             finished(&reader)?;
@@ -172,6 +169,14 @@ fn section<'a, T>(reader: &mut Reader<'a>, decode: impl FnOnce(&'a [u8]) -> Deco
     let len = reader.u32()? as usize;
     let at = reader.at();
     decode(reader.take(len)?).map_err(|damage| Damage::new(at + damage.at, damage.what))
+}
+
+fn file_pages(reader: &mut Reader<'_>) -> Decoded<u64> {
+    let at = reader.at();
+    reader.varint64().and_then(|end| match end {
+        0..=FILE_PAGES => Ok(end),
+        _ => Err(Damage::new(at, "the number of file pages is out of range")),
+    })
 }
 
 fn finished(reader: &Reader<'_>) -> Decoded<()> {

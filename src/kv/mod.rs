@@ -8,7 +8,8 @@
 //! opens directories, [`layout`] refuses wrong options; `dump` (feature `cli`) prints them.
 //!
 //! Writing: a [`batch`] is applied by a [`writer`] as an [`edit`] of both trees ([`apply`], [`effects`], [`chain`],
-//! [`packer`], [`index_builder`]) in free [`space`], through a [`sink`].
+//! [`packer`], [`index_builder`]) in free [`space`], through a [`sink`];
+//! [`upkeep`] truncates, cleans and archives.
 
 pub mod apply;
 pub mod batch;
@@ -27,6 +28,7 @@ pub mod fetch;
 pub mod index_builder;
 pub mod index_page;
 pub mod ini;
+pub mod keys;
 pub mod layout;
 pub mod manifest;
 pub mod mapping;
@@ -44,6 +46,7 @@ pub mod source;
 pub mod space;
 pub mod store;
 pub mod tree;
+pub mod upkeep;
 pub mod value;
 pub mod varint;
 pub mod writer;

@@ -4,7 +4,7 @@ use super::names::FileName;
 use super::source::{Directory, Source};
 use crate::status::{Error, Result};
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 
 /// Writes pieces of a partition's files.
@@ -18,6 +18,12 @@ pub trait Sink: Source {
 
     /// Puts a file in the place of another, all or nothing, and makes that safe.
     async fn replace(&self, file: &FileName, bytes: &[u8]) -> Result<()>;
+
+    /// Whether there is such a file.
+    async fn exists(&self, file: &FileName) -> Result<bool>;
+
+    /// Removes a file, if it is there, and makes that safe.
+    async fn remove(&self, file: &FileName) -> Result<()>;
 
     /// Cuts a file down to `len` bytes.
     async fn cut(&self, file: &FileName, len: u64) -> Result<()>;
@@ -61,6 +67,18 @@ impl Sink for Directory {
         written.and_then(|()| std::fs::rename(&temporary, &path)).map_err(self.failed(file))?;
         self.forget(file);
         self.sync_directory()
+    }
+
+    async fn exists(&self, file: &FileName) -> Result<bool> {
+        self.path().join(file.to_string()).try_exists().map_err(self.failed(file))
+    }
+
+    async fn remove(&self, file: &FileName) -> Result<()> {
+        self.forget(file);
+        match std::fs::remove_file(self.path().join(file.to_string())) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.failed(file)(error)),
+            _ => self.sync_directory(),
+        }
     }
 
     async fn cut(&self, file: &FileName, len: u64) -> Result<()> {

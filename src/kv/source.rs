@@ -61,6 +61,16 @@ impl Directory {
         std::fs::read(&path).map_err(|error| Error::os(&path.display().to_string(), &error))
     }
 
+    /// The partition's files; others are left out.
+    pub fn list(&self) -> Result<Vec<FileName>> {
+        let failed = |error: std::io::Error| Error::os(&self.path.display().to_string(), &error);
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.path).map_err(failed)? {
+            files.extend(entry.map_err(failed)?.file_name().to_str().and_then(FileName::parse));
+        }
+        Ok(files)
+    }
+
     /// The file, open to be read and written; made if it is missing.
     pub(super) fn writable(&self, name: &FileName) -> Result<Arc<File>> {
         self.open(name, true)

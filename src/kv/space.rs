@@ -1,6 +1,6 @@
 //! Which file pages and which page ids are free.
 
-use super::manifest::Manifest;
+use super::manifest::{FILE_PAGES, Manifest};
 use super::mapping::Mapping;
 use super::options::Options;
 use super::page::{NONE, PageId};
@@ -26,7 +26,7 @@ impl Space {
         let own = (manifest.branches.name.as_str(), manifest.branches.term);
         let foreign =
             manifest.branches.ranges.iter().filter(|range| (range.branch.as_str(), range.term) != own);
-        let first = foreign.map(|range| (range.max_file + 1) << options.pages_per_file_shift).max();
+        let first = foreign.map(|range| after_file(range.max_file, options.pages_per_file_shift)).max();
         let mut used: Vec<u64> = manifest.mapping.pages().map(|(_, file_page)| file_page).collect();
         used.sort_unstable();
         let mut at = first.unwrap_or(0);
@@ -45,6 +45,11 @@ impl Space {
     /// The smallest file page that was never used.
     pub fn end(&self) -> u64 {
         self.end
+    }
+
+    /// Leaves file pages below `end` alone that were never used by this manifest.
+    pub fn skip(&mut self, end: u64) {
+        self.end = self.end.max(end);
     }
 
     /// A free file page; ascending ones as far as possible, so that writes join.
@@ -78,6 +83,11 @@ impl Space {
         }
         self.runs.insert(run.0, run.1);
     }
+}
+
+/// The first file page, or segment, after a file; bounded, whatever the file's number.
+pub fn after_file(id: u64, shift: u32) -> u64 {
+    id.saturating_add(1).min(FILE_PAGES >> shift) << shift
 }
 
 /// Free ids of logical pages or segments, and the end of those that were ever used.

@@ -107,9 +107,20 @@ impl Store {
         }
     }
 
+    /// Tags of a partition's archives.
+    pub fn archives(&self, partition: &Partition) -> Result<Vec<String>> {
+        let tags = self.files(partition)?.into_iter().filter_map(|file| match file {
+            FileName::Archive { tag, .. } => Some(tag),
+            _ => None,
+        });
+        let mut tags: Vec<String> = tags.collect();
+        tags.sort();
+        Ok(tags)
+    }
+
     fn files(&self, partition: &Partition) -> Result<Vec<FileName>> {
         match self.partitions.get(partition) {
-            Some(path) => Ok(listing(path)?.iter().filter_map(|(name, _)| FileName::parse(name)).collect()),
+            Some(path) => Directory::new(path.clone()).list(),
             None => Ok(Vec::new()),
         }
     }

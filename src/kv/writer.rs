@@ -13,7 +13,7 @@ use super::options::Options;
 use super::page::{NONE, PageId};
 use super::sink::Sink;
 use super::source::{Directory, now};
-use super::space::Room;
+use super::space::{Room, after_file};
 use super::tree::Tree;
 use crate::status::{Error, Result, Status};
 use rustix::fs::{FlockOperation, flock};
@@ -66,10 +66,36 @@ impl Writer<Directory> {
         };
         let mut writer = Writer::new(options, directory, bytes.as_deref())?;
         writer._lock = Some(lock);
+        writer.keep_archives()?;
         if bytes.is_some_and(|bytes| bytes.len() as u64 > writer.manifest.tail) {
             now(writer.sink.cut(&writer.file, writer.manifest.tail))?;
         }
         Ok(writer)
+    }
+
+    /// Goes on after what archives need, also when the manifest knows nothing of it: the partition was dropped, or its
+    /// last records were damaged.
+    fn keep_archives(&mut self) -> Result<()> {
+        let files = self.sink.list()?;
+        for archive in files.iter().filter(|file| matches!(file, FileName::Archive { .. })) {
+            let (end, segment_end) = match Manifest::replay(&self.sink.whole(archive)?) {
+                Ok(archive) => (archive.end, archive.segments.map_or(0, |segments| segments.end)),
+                // A damaged archive may be mended; until then every file may be its.
+                Err(_) => {
+                    let (data, segments) =
+                        (self.options.pages_per_file_shift, self.options.segments_per_file_shift);
+                    let after = files.iter().map(|file| match file {
+                        FileName::Data { id, .. } => (after_file(*id, data), 0),
+                        FileName::Segment { id, .. } => (0, after_file(*id, segments)),
+                        _ => (0, 0),
+                    });
+                    after.fold((0, 0), |most, after| (most.0.max(after.0), most.1.max(after.1)))
+                }
+            };
+            self.room.space.skip(end);
+            self.room.segment_end = self.room.segment_end.max(segment_end);
+        }
+        Ok(())
     }
 
     /// Applies a batch. Blocks until it is safe on disk.
@@ -117,6 +143,27 @@ impl<S: Sink> Writer<S> {
     /// What was last committed.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Where bytes go.
+    pub(super) fn sink(&self) -> &S {
+        &self.sink
+    }
+
+    /// What the partition is written with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Whether what is on disk is known.
+    pub(super) fn certain(&self) -> Result<()> {
+        if self.unsure {
+            return Err(Error::new(
+                Status::WrongState,
+                "a commit failed: open the partition again to write to it",
+            ));
+        }
+        Ok(())
     }
 
     /// Applies a batch, all or nothing, and returns once it is safe: how many changes were not older than what was
@@ -186,6 +233,18 @@ impl<S: Sink> Writer<S> {
         if let Some(segments) = &mut self.manifest.segments {
             segments.end = self.room.segment_end;
         }
+        Ok(())
+    }
+
+    /// Puts a snapshot of another state in the place of this one.
+    pub(super) async fn adopt_snapshot(&mut self, mut next: Manifest, room: Room) -> Result<()> {
+        self.certain()?;
+        let bytes = next.encode();
+        let replaced = self.sink.replace(&self.file, &bytes).await;
+        self.unsure = replaced.is_err();
+        replaced?;
+        next.tail = bytes.len() as u64;
+        (self.manifest, self.room) = (next, room);
         Ok(())
     }
 
