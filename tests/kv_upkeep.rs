@@ -133,3 +133,63 @@ fn a_dropped_partition_is_gone_but_for_its_archives() {
     checked.write(vec![entry(1)], 0);
     checked.check_disk();
 }
+
+#[test]
+fn compaction_and_collection_give_space_back() {
+    let mut checked = filled(true);
+    let bytes = |checked: &Checked| -> u64 {
+        let files = std::fs::read_dir(checked.folder.0.join("t.0")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+    };
+    let first = bytes(&checked);
+    now(checked.writer.as_mut().unwrap().archive("kept")).unwrap();
+    let kept = checked.model.clone();
+    for round in 0..12u64 {
+        // A few long values stay where they are each time, so that their files are nearly empty at last.
+        let ops = (0..2000).filter(|i| i % 50 != 8 || (i / 50) % 12 >= round);
+        let ops = ops.map(|i| Op { timestamp: 9000 + round, ..entry(i) });
+        checked.write(ops.collect(), 0);
+    }
+    let grown = bytes(&checked);
+    assert!(checked.writer.as_ref().unwrap().is_sparse());
+    assert!(now(checked.writer.as_mut().unwrap().compact()).unwrap() > 0);
+    checked.check_disk();
+    assert!(checked.writer.as_mut().unwrap().collect_files().unwrap() > 0);
+    checked.check_disk();
+    assert!(!checked.writer.as_ref().unwrap().is_sparse());
+    let store = Store::open((*checked.options).clone()).unwrap();
+    let archived = store.archive(&partition(), "kept").unwrap().unwrap().scan(&ALL).unwrap().entries;
+    assert!(archived.len() == kept.len() && archived.iter().all(|entry| kept[&entry.key].0 == entry.value));
+    now(checked.writer.as_mut().unwrap().forget_archive("kept")).unwrap();
+    checked.writer.as_mut().unwrap().collect_files().unwrap();
+    let small = bytes(&checked);
+    assert!(small < 4 * first && small < grown / 2, "{first} bytes at first, {grown} grown, {small} now");
+    checked.reopen();
+    checked.check_disk();
+    checked.write((0..2000).map(|i| Op { timestamp: 10_000, ..entry(i) }).collect(), 0);
+    checked.check_disk();
+    assert_eq!(
+        now(filled(false).writer.as_mut().unwrap().compact()).unwrap_err().status,
+        Status::Unsupported
+    );
+}
+
+/// A manifest that cannot be read may need any file.
+#[test]
+fn nothing_is_collected_beside_a_damaged_archive() {
+    let mut checked = filled(true);
+    now(checked.writer.as_mut().unwrap().archive("kept")).unwrap();
+    now(checked.writer.as_mut().unwrap().truncate(&[])).unwrap();
+    let archive = checked.folder.0.join("t.0/manifest_main_0_kept");
+    let sound = std::fs::read(&archive).unwrap();
+    std::fs::write(&archive, &sound[..100]).unwrap();
+    assert_eq!(checked.writer.as_mut().unwrap().collect_files().unwrap_err().status, Status::Corrupted);
+    checked.model.clear();
+    // Opened beside it, a writer leaves every file alone.
+    checked.reopen();
+    checked.write((0..500).map(entry).collect(), 0);
+    checked.check_disk();
+    std::fs::write(&archive, &sound).unwrap();
+    let store = Store::open((*checked.options).clone()).unwrap();
+    assert_eq!(store.archive(&partition(), "kept").unwrap().unwrap().scan(&ALL).unwrap().entries.len(), 2000);
+}

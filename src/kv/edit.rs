@@ -90,10 +90,15 @@ impl<'w, S: Sink> Edit<'w, S> {
     /// Seals a page and gives it a place.
     pub async fn put(&mut self, id: PageId, mut page: Vec<u8>, kind: Kind) -> Result<()> {
         seal(&mut page, kind);
+        self.copy(id, &page).await
+    }
+
+    /// Gives a page that is sealed already another place.
+    pub async fn copy(&mut self, id: PageId, page: &[u8]) -> Result<()> {
         let place = self.room.space.take();
         self.taken.push(place);
         self.map(id, Slot::at(place));
-        self.write(place, &page).await
+        self.write(place, page).await
     }
 
     /// Frees a page.

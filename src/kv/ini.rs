@@ -54,6 +54,7 @@ impl Options {
             "num_threads" => self.threads = number(name, value)?,
             "data_page_restart_interval" => self.data_restart_interval = number(name, value)?,
             "index_page_restart_interval" => self.index_restart_interval = number(name, value)?,
+            "file_amplify_factor" => self.file_amplify_factor = number(name, value)?,
             "manifest_limit" => self.manifest_limit = size(name, value)?,
             _ => {}
         }

@@ -9,13 +9,14 @@
 //!
 //! Writing: a [`batch`] is applied by a [`writer`] as an [`edit`] of both trees ([`apply`], [`effects`], [`chain`],
 //! [`packer`], [`index_builder`]) in free [`space`], through a [`sink`];
-//! [`upkeep`] truncates, cleans and archives.
+//! [`upkeep`] truncates, cleans and archives, [`compact`] gives space back.
 
 pub mod apply;
 pub mod batch;
 pub mod block;
 pub mod branch;
 pub mod chain;
+pub mod compact;
 pub mod compress;
 pub mod cursor;
 pub mod damage;

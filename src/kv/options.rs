@@ -35,6 +35,8 @@ pub struct Options {
     pub segments_per_file_shift: u32,
     /// Bytes of a manifest beyond which a new snapshot replaces it.
     pub manifest_limit: u64,
+    /// Files may hold this many times what is live before they are compacted.
+    pub file_amplify_factor: u64,
     /// Longest value that a reader accepts, in bytes: a bound on what damaged lengths can claim.
     pub value_limit: usize,
 }
@@ -55,6 +57,7 @@ impl Default for Options {
             segment_size: 256 << 10,
             segments_per_file_shift: 7,
             manifest_limit: 8 << 20,
+            file_amplify_factor: 2,
             value_limit: 1 << 30,
         }
     }
@@ -91,6 +94,7 @@ impl Options {
             "segment_size" => self.segment_size = number(name, value)?,
             "segments_per_file_shift" => self.segments_per_file_shift = number(name, value)?,
             "manifest_limit" => self.manifest_limit = number(name, value)?,
+            "file_amplify_factor" => self.file_amplify_factor = number(name, value)?,
             _ => return Err(invalid(format!("`{name}` is not an option"))),
         }
         Ok(())
@@ -107,6 +111,7 @@ impl Options {
             ),
             (self.pages_per_file_shift < 32, "pages_per_file_shift must be below 32"),
             ((1..=128).contains(&self.overflow_pointers), "overflow_pointers must be 1 to 128"),
+            (self.file_amplify_factor > 0, "file_amplify_factor must be at least 1"),
             (self.data_restart_interval > 0, "data_page_restart_interval must be at least 1"),
             (self.index_restart_interval > 0, "index_page_restart_interval must be at least 1"),
             (

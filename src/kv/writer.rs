@@ -176,14 +176,9 @@ impl<S: Sink> Writer<S> {
             ));
         }
         self.sample(batch)?;
-        let tree = Tree {
-            options: &self.options,
-            manifest: &self.manifest,
-            dictionary: self.dictionary.as_ref(),
-            source: &self.sink,
-        };
-        let mut edit = Edit::new(&self.options, &self.manifest, &mut self.room, &self.sink);
-        let mut entries = Entries::new(self.dictionary.as_ref(), now_ms);
+        let (tree, room) = self.tree_and_room();
+        let mut edit = Edit::new(tree.options, tree.manifest, room, tree.source);
+        let mut entries = Entries::new(tree.dictionary, now_ms);
         let roots = change_trees(&mut edit, &tree, &mut entries, batch).await;
         let applied = entries.applied;
         let outcome = edit.outcome();
@@ -191,14 +186,34 @@ impl<S: Sink> Writer<S> {
             Ok(_) if outcome.pages.is_empty() && outcome.segments.is_empty() => Ok(applied),
             Ok(roots) => self.commit(roots, outcome).await.map(|()| applied),
             Err(error) => {
-                outcome.undo(&mut self.room);
+                self.undo(outcome);
                 Err(error)
             }
         }
     }
 
+    /// The partition as it was last committed, and the room for a change to it.
+    pub(super) fn tree_and_room(&mut self) -> (Tree<'_, S>, &mut Room) {
+        let tree = Tree {
+            options: &self.options,
+            manifest: &self.manifest,
+            dictionary: self.dictionary.as_ref(),
+            source: &self.sink,
+        };
+        (tree, &mut self.room)
+    }
+
+    /// Gives back what an edit took that failed.
+    pub(super) fn undo(&mut self, outcome: Outcome) {
+        outcome.undo(&mut self.room);
+    }
+
     /// Says in the manifest what the edit did. The edit's pages are safe already.
-    async fn commit(&mut self, (root, ttl_root): (PageId, PageId), outcome: Outcome) -> Result<()> {
+    pub(super) async fn commit(
+        &mut self,
+        (root, ttl_root): (PageId, PageId),
+        outcome: Outcome,
+    ) -> Result<()> {
         let mut branches = self.manifest.branches.clone();
         let last_file = self.room.space.end().saturating_sub(1) >> self.options.pages_per_file_shift;
         let last_segment_file =
