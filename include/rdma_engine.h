@@ -231,6 +231,8 @@ enum rde_status
     RDE_STATUS_INTERNAL = -98,
     /** A defect of the library was contained; the object is poisoned: close it. */
     RDE_STATUS_PANIC = -99,
+    /** Stored data is damaged: a checksum, a length or a link is wrong; the message names the file and the place. */
+    RDE_STATUS_CORRUPTED = -30,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -384,7 +386,7 @@ typedef struct {
     uint32_t ucx_patch;
     /** Limit of sessions. */
     uint32_t max_sessions;
-    /** Sessions now. */
+    /** Sessions now, and slots that are set aside for connected peers. */
     uint32_t sessions;
     /** Zero. */
     uint32_t reserved;
@@ -398,9 +400,9 @@ typedef struct {
     uint64_t memory_huge_bytes;
     /** Path of the UCX library that was loaded. */
     char ucx_path[256];
-    /** UCX transports in use or usable, comma-separated. */
+    /** UCX transports of what was opened so far, comma-separated. */
     char transports[256];
-    /** UCX devices, comma-separated. */
+    /** UCX devices of what was opened so far, comma-separated. */
     char devices[256];
 } rde_context_details;
 
@@ -633,7 +635,7 @@ typedef struct {
     uint64_t max_ns;
 } rde_histogram;
 
-/** What a context, a worker or a session counted. A C caller sets `struct_size` before it asks. */
+/** What a context, a worker or a session counted. The histograms hold a sample of the operations. A C caller sets `struct_size` before it asks. */
 typedef struct {
     /** Size of this structure in bytes. */
     uint32_t struct_size;
