@@ -1,1 +1,53 @@
 //! The key-value store, byte-compatible with EloqStore. Knows nothing of UCX.
+//!
+//! Bytes, without I/O: [`varint`], [`page`], [`block`], [`data_page`], [`index_page`], [`overflow`], [`value`],
+//! [`compress`], [`mapping`], [`record`], [`manifest`], [`branch`], [`names`], [`placement`]; damage in them is a
+//! [`damage::Damage`]. What a store is opened with: [`options`], [`ini`].
+//!
+//! Reading: [`source`] says where bytes come from, [`tree`] finds things in them, [`scan`] walks ranges, [`store`]
+//! opens directories, [`layout`] refuses wrong options; `dump` (feature `cli`) prints them.
+//!
+//! Writing: a [`batch`] is applied by a [`writer`] as an [`edit`] of both trees ([`apply`], [`effects`], [`chain`],
+//! [`packer`], [`index_builder`]) in free [`space`], through a [`sink`];
+//! [`upkeep`] truncates, cleans and archives, [`compact`] gives space back.
+
+pub mod apply;
+pub mod batch;
+pub mod block;
+pub mod branch;
+pub mod chain;
+pub mod compact;
+pub mod compress;
+pub mod cursor;
+pub mod damage;
+pub mod data_page;
+#[cfg(feature = "cli")]
+pub mod dump;
+pub mod edit;
+pub mod effects;
+pub mod fetch;
+pub mod index_builder;
+pub mod index_page;
+pub mod ini;
+pub mod keys;
+pub mod layout;
+pub mod manifest;
+pub mod mapping;
+pub mod names;
+pub mod options;
+pub mod overflow;
+pub mod packer;
+pub mod page;
+pub mod placement;
+pub mod record;
+pub mod restore;
+pub mod scan;
+pub mod sink;
+pub mod source;
+pub mod space;
+pub mod store;
+pub mod tree;
+pub mod upkeep;
+pub mod value;
+pub mod varint;
+pub mod writer;

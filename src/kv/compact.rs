@@ -1,0 +1,129 @@
+//! Compaction and file collection: how append mode gives space back.
+//!
+//! Compaction moves the live pages of sparse files to the end, one commit for all; collection then removes files that
+//! no manifest and no archive refers to. Views that were opened before must be closed before files are collected.
+
+use super::edit::Edit;
+use super::manifest::Manifest;
+use super::names::FileName;
+use super::page::PageId;
+use super::sink::Sink;
+use super::source::{Directory, now};
+use super::writer::Writer;
+use crate::status::{Error, Result, Status};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Pages that are moved in one commit.
+const MOVED_AT_ONCE: usize = 65_536;
+
+impl<S: Sink> Writer<S> {
+    /// Whether the files hold more than `file_amplify_factor` times what is live, and at least one is full.
+    pub fn is_sparse(&self) -> bool {
+        let live = self.manifest().mapping.pages().count() as u64;
+        let files: BTreeSet<u64> = self.page_files().map(|(file, _)| file).collect();
+        let space = (files.len() as u64) << self.options().pages_per_file_shift;
+        self.options().append
+            && files.len() > 1
+            && space > live.saturating_mul(self.options().file_amplify_factor)
+    }
+
+    fn page_files(&self) -> impl Iterator<Item = (u64, PageId)> + '_ {
+        let shift = self.options().pages_per_file_shift;
+        self.manifest().mapping.pages().map(move |(id, page)| (page >> shift, id))
+    }
+
+    /// Moves the live pages of sparse files to the end and returns how many. Append mode only.
+    pub async fn compact(&mut self) -> Result<u64> {
+        if !self.options().append {
+            let what = "only append mode is compacted; otherwise file pages are used again";
+            return Err(Error::new(Status::Unsupported, what));
+        }
+        let mut files: BTreeMap<u64, Vec<PageId>> = BTreeMap::new();
+        self.page_files().for_each(|(file, id)| files.entry(file).or_default().push(id));
+        // The last file is still being filled.
+        files.pop_last();
+        let per_file = 1u64 << self.options().pages_per_file_shift;
+        let factor = self.options().file_amplify_factor;
+        files.retain(|_, live| (live.len() as u64).saturating_mul(factor) < per_file);
+        let moving: Vec<PageId> = files.into_values().flatten().collect();
+        for ids in moving.chunks(MOVED_AT_ONCE) {
+            self.move_pages(ids).await?;
+        }
+        Ok(moving.len() as u64)
+    }
+
+    async fn move_pages(&mut self, ids: &[PageId]) -> Result<()> {
+        self.certain()?;
+        let (tree, room) = self.tree_and_room();
+        let mut edit = Edit::new(tree.options, tree.manifest, room, tree.source);
+        let mut moved = Ok(());
+        for id in ids {
+            moved = match tree.load(*id).await {
+                Ok(page) => edit.copy(*id, page.bytes.as_ref()).await,
+                Err(error) => Err(error),
+            };
+            if moved.is_err() {
+                break;
+            }
+        }
+        if moved.is_ok() {
+            moved = edit.finish().await;
+        }
+        let (roots, outcome) = ((tree.manifest.root, tree.manifest.ttl_root), edit.outcome());
+        match moved {
+            Ok(()) => self.commit(roots, outcome).await,
+            Err(error) => {
+                self.undo(outcome);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Writer<Directory> {
+    /// Removes data and segment files that nothing refers to, and returns how many. A manifest or an archive that
+    /// cannot be read could refer to any, so nothing is removed then.
+    pub fn collect_files(&mut self) -> Result<u64> {
+        self.certain()?;
+        let directory = self.sink();
+        let files = directory.list()?;
+        let mut needed: BTreeSet<FileName> = BTreeSet::new();
+        self.needed_by(self.manifest(), &mut needed);
+        for file in &files {
+            if matches!(file, FileName::Manifest { .. } | FileName::Archive { .. }) {
+                let manifest = Manifest::replay(&directory.whole(file)?);
+                let manifest = manifest
+                    .map_err(|damage| damage.in_file(directory.path().join(file.to_string()).display(), 0))?;
+                self.needed_by(&manifest, &mut needed);
+            }
+        }
+        let mut removed = 0;
+        for file in &files {
+            let ours = match file {
+                FileName::Data { .. } => self.options().append,
+                FileName::Segment { .. } => true,
+                _ => false,
+            };
+            if ours && !needed.contains(file) {
+                now(directory.remove(file))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    fn needed_by(&self, manifest: &Manifest, needed: &mut BTreeSet<FileName>) {
+        let (pages, segments) = (self.options().pages_per_file_shift, self.options().segments_per_file_shift);
+        let data: BTreeSet<u64> = manifest.mapping.pages().map(|(_, page)| page >> pages).collect();
+        for id in data {
+            let (branch, term) = manifest.branches.owner(id);
+            needed.insert(FileName::Data { id, branch: branch.into(), term });
+        }
+        let mapping = manifest.segments.iter().flat_map(|known| known.mapping.pages());
+        let files: BTreeSet<u64> = mapping.map(|(_, segment)| segment >> segments).collect();
+        for id in files {
+            let (branch, term) = manifest.branches.segment_owner(id);
+            needed.insert(FileName::Segment { id, branch: branch.into(), term });
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! A place in a tree, moved from data page to data page.
+
+use super::index_page::IndexPage;
+use super::page::{NONE, PageId};
+use super::source::Source;
+use super::tree::{DEPTH, Loaded, Tree};
+use crate::status::Result;
+
+/// A place in a tree: one data page, and the index pages above it.
+pub struct Cursor<'t, 'a, S: Source> {
+    tree: &'t Tree<'a, S>,
+    root: PageId,
+    path: Vec<Level>,
+    /// The data page that the cursor is at; None before the first, after the last, and in an empty tree.
+    pub leaf: Option<Loaded<S::Bytes>>,
+}
+
+/// An index page on the way: its children with their separators, and the one that was taken.
+struct Level {
+    children: Vec<(Vec<u8>, PageId)>,
+    at: usize,
+    leaf: bool,
+}
+
+impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
+    /// A cursor that is nowhere yet.
+    pub fn new(tree: &'t Tree<'a, S>, root: PageId) -> Cursor<'t, 'a, S> {
+        Cursor { tree, root, path: Vec::new(), leaf: None }
+    }
+
+    /// To the data page whose range holds `key`.
+    pub async fn seek(&mut self, key: &[u8]) -> Result<()> {
+        self.path.clear();
+        self.leaf = None;
+        if self.root == NONE {
+            return Ok(());
+        }
+        let root = self.level(self.root, &[], None).await?;
+        self.path.push(root);
+        self.descend(|children| children.partition_point(|child| child.0.as_slice() <= key).saturating_sub(1))
+            .await
+    }
+
+    /// To the data page after this one; nowhere after the last.
+    pub async fn forward(&mut self) -> Result<()> {
+        self.leaf = None;
+        while let Some(last) = self.path.last_mut() {
+            if last.at + 1 < last.children.len() {
+                last.at += 1;
+                return self.enter(|_| 0).await;
+            }
+            self.path.pop();
+        }
+        Ok(())
+    }
+
+    /// To the data page before this one; nowhere before the first.
+    pub async fn back(&mut self) -> Result<()> {
+        self.leaf = None;
+        while let Some(last) = self.path.last_mut() {
+            if last.at > 0 {
+                last.at -= 1;
+                return self.enter(|children| children.len() - 1).await;
+            }
+            self.path.pop();
+        }
+        Ok(())
+    }
+
+    async fn descend(&mut self, pick: impl Fn(&[(Vec<u8>, PageId)]) -> usize) -> Result<()> {
+        if let Some(last) = self.path.last_mut() {
+            last.at = pick(&last.children);
+        }
+        self.enter(pick).await
+    }
+
+    /// Goes down from the child that the last level is at.
+    async fn enter(&mut self, pick: impl Fn(&[(Vec<u8>, PageId)]) -> usize) -> Result<()> {
+        while let Some(last) = self.path.last() {
+            let (from, id) = last.children[last.at].clone();
+            if last.leaf {
+                self.leaf = Some(self.tree.load(id).await?);
+                return Ok(());
+            }
+            if self.path.len() >= DEPTH {
+                return Err(self.tree.too_deep(self.root));
+            }
+            let until = self.path.iter().rev().find_map(|level| level.children.get(level.at + 1));
+            let until = until.map(|child| child.0.clone());
+            let mut level = self.level(id, &from, until.as_deref()).await?;
+            level.at = pick(&level.children);
+            self.path.push(level);
+        }
+        Ok(())
+    }
+
+    async fn level(&self, id: PageId, from: &[u8], until: Option<&[u8]>) -> Result<Level> {
+        let page = self.tree.load(id).await?;
+        let index = self.tree.sound(&page, IndexPage::parse(page.bytes.as_ref()))?;
+        let children = self.tree.sound(&page, index.table(from, until))?;
+        Ok(Level { children, at: 0, leaf: index.is_leaf() })
+    }
+}

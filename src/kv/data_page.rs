@@ -1,0 +1,121 @@
+//! Data pages: sorted entries, prefix-coded keys, delta-coded timestamps.
+
+use super::block::{Block, Walk};
+use super::damage::{Damage, Decoded};
+use super::page::{Kind, PageId, kind};
+use super::value::Descriptor;
+use super::varint::Reader;
+
+/// Where the link to the previous data page stands; the next one's follows.
+pub const PREVIOUS: usize = 11;
+/// Where the link to the next data page stands.
+pub const NEXT: usize = 15;
+/// Where the entries begin.
+pub const FIRST: usize = 19;
+
+/// A data page, decoded lazily.
+#[derive(Clone, Copy, Debug)]
+pub struct DataPage<'a> {
+    page: &'a [u8],
+    block: Block<'a>,
+}
+
+/// One entry; its key is in the [`Entries`] that returned it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// What `content` is.
+    pub descriptor: Descriptor,
+    /// The value as it is stored: raw, compressed, page pointers or segment ids.
+    pub content: &'a [u8],
+    /// When it expires, unix milliseconds; 0 never.
+    pub expire_ms: u64,
+    /// The writer's timestamp.
+    pub timestamp: u64,
+    /// Where the entry begins in the page.
+    pub at: usize,
+}
+
+impl<'a> DataPage<'a> {
+    /// A page whose checksum was verified, or whose owner chose not to.
+    pub fn parse(page: &'a [u8]) -> Decoded<DataPage<'a>> {
+        if kind(page)? != Kind::Data {
+            return Err(Damage::new(8, "not a data page where one belongs"));
+        }
+        Ok(DataPage { page, block: Block::parse(page, FIRST)? })
+    }
+
+    /// The data page before this one, or `NONE`.
+    pub fn previous(&self) -> Decoded<PageId> {
+        Reader::new(self.page, PREVIOUS).u32()
+    }
+
+    /// The data page after this one, or `NONE`.
+    pub fn next(&self) -> Decoded<PageId> {
+        Reader::new(self.page, NEXT).u32()
+    }
+
+    /// All entries in order.
+    pub fn entries(&self) -> Decoded<Entries<'a>> {
+        self.start_at(0)
+    }
+
+    /// Entries in order, beginning at or somewhat before the largest key that is at most `key`.
+    pub fn entries_near(&self, key: &[u8]) -> Decoded<Entries<'a>> {
+        self.start_at(if self.block.restarts() == 0 { 0 } else { self.block.search(key)? })
+    }
+
+    /// The entry with exactly this key.
+    pub fn find(&self, key: &[u8]) -> Decoded<Option<Entry<'a>>> {
+        let mut entries = self.entries_near(key)?;
+        while let Some(entry) = entries.step()? {
+            match entries.key().cmp(key) {
+                std::cmp::Ordering::Less => {}
+                std::cmp::Ordering::Equal => return Ok(Some(entry)),
+                std::cmp::Ordering::Greater => break,
+            }
+        }
+        Ok(None)
+    }
+
+    fn start_at(&self, restart: usize) -> Decoded<Entries<'a>> {
+        Ok(Entries { walk: Walk::new(self.block, restart)?, timestamp: 0 })
+    }
+}
+
+/// The entries of a data page from one restart point on.
+#[derive(Clone, Debug)]
+pub struct Entries<'a> {
+    walk: Walk<'a>,
+    timestamp: i64,
+}
+
+impl<'a> Entries<'a> {
+    /// The next entry; its key is then in [`Entries::key`].
+    pub fn step(&mut self) -> Decoded<Option<Entry<'a>>> {
+        let at = self.walk.reader.at();
+        if self.walk.reader.is_empty() {
+            return Ok(None);
+        }
+        let restart = self.walk.at_restart()?;
+        let reader = &mut self.walk.reader;
+        let (shared, unshared) = (reader.varlen()?, reader.varlen()?);
+        let coded = reader.varint32()?;
+        let descriptor = Descriptor::decode(coded).ok_or(Damage::new(at, "no such kind of value"))?;
+        let suffix = reader.take(unshared)?;
+        let content = reader.take(descriptor.len)?;
+        let expire_ms = if descriptor.expires { reader.varint64()? } else { 0 };
+        let delta = reader.delta64()?;
+        let base = if restart { 0 } else { self.timestamp };
+        self.timestamp = base
+            .checked_add(delta)
+            .filter(|timestamp| *timestamp >= 0)
+            .ok_or(Damage::new(at, "a timestamp is out of range"))?;
+        self.walk.extend_key(restart, shared, suffix)?;
+        Ok(Some(Entry { descriptor, content, expire_ms, timestamp: self.timestamp as u64, at }))
+    }
+
+    /// The key of the entry last returned.
+    pub fn key(&self) -> &[u8] {
+        &self.walk.key
+    }
+}

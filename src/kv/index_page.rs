@@ -1,0 +1,113 @@
+//! Index pages: which child holds which range of keys.
+
+use super::block::{Block, Walk};
+use super::damage::{Damage, Decoded};
+use super::page::{Kind, NONE, PageId, kind};
+use super::varint::Reader;
+
+/// Where the leftmost child stands.
+pub const LEFTMOST: usize = 11;
+/// Where the entries begin.
+pub const FIRST: usize = 15;
+
+/// An index page, decoded lazily.
+#[derive(Clone, Copy, Debug)]
+pub struct IndexPage<'a> {
+    leftmost: PageId,
+    leaf: bool,
+    block: Block<'a>,
+}
+
+impl<'a> IndexPage<'a> {
+    /// A page whose checksum was verified, or whose owner chose not to.
+    pub fn parse(page: &'a [u8]) -> Decoded<IndexPage<'a>> {
+        let leaf = match kind(page)? {
+            Kind::Leaf => true,
+            Kind::Inner => false,
+            _ => return Err(Damage::new(8, "not an index page where one belongs")),
+        };
+        let leftmost = Reader::new(page, LEFTMOST).u32()?;
+        Ok(IndexPage { leftmost, leaf, block: Block::parse(page, FIRST)? })
+    }
+
+    /// Whether the children are data pages.
+    pub fn is_leaf(&self) -> bool {
+        self.leaf
+    }
+
+    /// The child whose range holds `key`.
+    pub fn child_of(&self, key: &[u8]) -> Decoded<PageId> {
+        let mut found = self.leftmost;
+        if self.block.restarts() > 0 {
+            let mut children = self.start_at(self.block.search(key)?)?;
+            while let Some(child) = children.step()? {
+                if children.separator() > key {
+                    break;
+                }
+                found = child;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every child but the leftmost, in order.
+    pub fn children(&self) -> Decoded<Children<'a>> {
+        self.start_at(0)
+    }
+
+    /// The child for keys before the first separator.
+    pub fn leftmost(&self) -> PageId {
+        self.leftmost
+    }
+
+    /// Every child with its separator, the leftmost under `from`, the page's own lower bound.
+    /// The separators must lie after `from` and before `until`, where there is a bound.
+    pub fn table(&self, from: &[u8], until: Option<&[u8]>) -> Decoded<Vec<(Vec<u8>, PageId)>> {
+        let mut table = vec![(from.to_vec(), self.leftmost)];
+        let mut children = self.children()?;
+        while let Some(child) = children.step()? {
+            let separator = children.separator();
+            let after = table.last().is_none_or(|last| last.0.as_slice() < separator);
+            if !after || until.is_some_and(|until| separator >= until) {
+                return Err(Damage::new(FIRST, "a separator is outside its page's range"));
+            }
+            table.push((separator.to_vec(), child));
+        }
+        Ok(table)
+    }
+
+    fn start_at(&self, restart: usize) -> Decoded<Children<'a>> {
+        Ok(Children { walk: Walk::new(self.block, restart)?, child: 0 })
+    }
+}
+
+/// The separated children of an index page from one restart point on.
+#[derive(Clone, Debug)]
+pub struct Children<'a> {
+    walk: Walk<'a>,
+    child: i64,
+}
+
+impl Children<'_> {
+    /// The next child; its separator is then in [`Children::separator`].
+    pub fn step(&mut self) -> Decoded<Option<PageId>> {
+        if self.walk.reader.is_empty() {
+            return Ok(None);
+        }
+        let at = self.walk.reader.at();
+        let restart = self.walk.at_restart()?;
+        let reader = &mut self.walk.reader;
+        let (shared, unshared) = (reader.varlen()?, reader.varlen()?);
+        let suffix = reader.take(unshared)?;
+        let delta = reader.delta32()?;
+        self.child = delta + if restart { 0 } else { self.child };
+        let child = u32::try_from(self.child).ok().filter(|child| *child != NONE);
+        self.walk.extend_key(restart, shared, suffix)?;
+        child.map(Some).ok_or(Damage::new(at, "no such page"))
+    }
+
+    /// The smallest key that the child last returned may hold.
+    pub fn separator(&self) -> &[u8] {
+        &self.walk.key
+    }
+}

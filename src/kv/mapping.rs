@@ -1,0 +1,163 @@
+//! The mapping from logical pages to file pages.
+
+use super::damage::{Damage, Decoded};
+use super::varint::{Reader, put_varint};
+
+/// A mapping value: type in the low 3 bits, a file page or a free-list link above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(u64);
+
+const FILE_PAGE: u64 = 1;
+const FREE_LINK: u64 = 2;
+const INVALID: u64 = 7;
+
+impl Slot {
+    /// A page that is not there.
+    pub const FREE: Slot = Slot(INVALID);
+
+    /// A page that is at this file page. File pages are below 2^61.
+    pub fn at(file_page: u64) -> Slot {
+        Slot(file_page << 3 | FILE_PAGE)
+    }
+
+    /// Where the page is, unless it is free.
+    pub fn file_page(self) -> Option<u64> {
+        (self.0 & 7 == FILE_PAGE).then_some(self.0 >> 3)
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Decoded<Slot> {
+        let at = reader.at();
+        let value = reader.varint64()?;
+        match value & 7 {
+            FILE_PAGE | FREE_LINK => Ok(Slot(value)),
+            INVALID => Ok(Slot::FREE),
+            _ => Err(Damage::new(at, "no such kind of mapping")),
+        }
+    }
+}
+
+/// Pages beyond what records account for that a mapping may have: ids that were taken and given back unrecorded.
+const SLACK: usize = 1 << 20;
+
+/// Where every page of a partition is, by its id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mapping {
+    slots: Vec<Slot>,
+    /// Values and pairs read so far: what the table's size is held against.
+    read: usize,
+}
+
+impl Mapping {
+    /// A snapshot's values; damage counts from the start of `bytes`.
+    pub fn decode(bytes: &[u8]) -> Decoded<Mapping> {
+        let mut reader = Reader::new(bytes, 0);
+        let mut slots = Vec::new();
+        while !reader.is_empty() {
+            slots.push(Slot::decode(&mut reader)?);
+        }
+        let read = slots.len();
+        Ok(Mapping { slots, read })
+    }
+
+    /// Applies a log record's pairs and returns the largest file page among them.
+    pub fn apply(&mut self, bytes: &[u8]) -> Decoded<Option<u64>> {
+        let mut reader = Reader::new(bytes, 0);
+        let mut largest = None;
+        while !reader.is_empty() {
+            let at = reader.at();
+            let id = reader.varlen()?;
+            let slot = Slot::decode(&mut reader)?;
+            self.read += 1;
+            if id > 4 * self.read + SLACK {
+                return Err(Damage::new(at, "a page id is far beyond the others"));
+            }
+            self.set(id as u32, slot);
+            largest = largest.max(slot.file_page());
+        }
+        Ok(largest)
+    }
+
+    /// Where page `id` is; None if there is no such page.
+    pub fn get(&self, id: u32) -> Option<u64> {
+        self.slots.get(id as usize).and_then(|slot| slot.file_page())
+    }
+
+    /// Puts page `id` somewhere, or frees it.
+    pub fn set(&mut self, id: u32, slot: Slot) {
+        let id = id as usize;
+        if id >= self.slots.len() {
+            self.slots.resize(id + 1, Slot::FREE);
+        }
+        self.slots[id] = slot;
+    }
+
+    /// One more than the largest id that was ever used.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether no id was ever used.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Every page that is there: id, file page.
+    pub fn pages(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        (0..).zip(&self.slots).filter_map(|(id, slot)| slot.file_page().map(|file_page| (id, file_page)))
+    }
+
+    /// Ids that are free, ascending.
+    pub fn free(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..).zip(&self.slots).filter(|(_, slot)| slot.file_page().is_none()).map(|(id, _)| id)
+    }
+
+    /// As a snapshot holds it.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.slots.len() * 3);
+        self.slots.iter().for_each(|slot| put_varint(&mut out, slot.0));
+        out
+    }
+}
+
+/// Appends a log record's pair.
+pub fn put_pair(out: &mut Vec<u8>, id: u32, slot: Slot) {
+    put_varint(out, u64::from(id));
+    put_varint(out, slot.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_and_pairs_come_back() {
+        let mut mapping = Mapping::default();
+        mapping.set(0, Slot::at(9));
+        mapping.set(3, Slot::at(1 << 40));
+        let again = Mapping::decode(&mapping.encode()).unwrap();
+        assert_eq!(again.slots, mapping.slots);
+        assert_eq!(again.free().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!((again.get(3), again.get(1), again.get(99)), (Some(1 << 40), None, None));
+        let mut pairs = Vec::new();
+        put_pair(&mut pairs, 3, Slot::FREE);
+        put_pair(&mut pairs, 5, Slot::at(77));
+        put_pair(&mut pairs, 5, Slot::at(70));
+        let mut after = again;
+        assert_eq!(after.apply(&pairs), Ok(Some(77)));
+        assert_eq!(after.pages().collect::<Vec<_>>(), [(0, 9), (5, 70)]);
+    }
+
+    #[test]
+    fn one_pair_cannot_claim_the_memory_of_four_billion() {
+        let mut pairs = Vec::new();
+        put_pair(&mut pairs, u32::MAX - 1, Slot::at(1));
+        assert!(Mapping::default().apply(&pairs).is_err());
+    }
+
+    #[test]
+    fn in_memory_pointers_are_damage() {
+        for kind in [0, 3, 4, 5, 6u8] {
+            assert!(Mapping::decode(&[8 | kind]).is_err());
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Where a partition's bytes go, and when they are safe.
+
+use super::names::FileName;
+use super::source::{Directory, Source};
+use crate::status::{Error, Result};
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::FileExt;
+
+/// Writes pieces of a partition's files.
+#[allow(async_fn_in_trait, reason = "one shard's executor runs these; they never move between threads")]
+pub trait Sink: Source {
+    /// All of `bytes` into `file` from `offset` on; the file is made if it is missing. Not safe until synced.
+    async fn write(&self, file: &FileName, offset: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Makes what was written to these files safe, and the names of those that were made since the last sync.
+    async fn sync(&self, files: &[FileName]) -> Result<()>;
+
+    /// Puts a file in the place of another, all or nothing, and makes that safe.
+    async fn replace(&self, file: &FileName, bytes: &[u8]) -> Result<()>;
+
+    /// Whether there is such a file.
+    async fn exists(&self, file: &FileName) -> Result<bool>;
+
+    /// Removes a file, if it is there, and makes that safe.
+    async fn remove(&self, file: &FileName) -> Result<()>;
+
+    /// Cuts a file down to `len` bytes.
+    async fn cut(&self, file: &FileName, len: u64) -> Result<()>;
+}
+
+impl Directory {
+    fn failed(&self, file: &FileName) -> impl Fn(std::io::Error) -> Error {
+        let name = self.describe(file);
+        move |error| Error::os(&name, &error)
+    }
+
+    fn sync_directory(&self) -> Result<()> {
+        let synced = File::open(self.path()).and_then(|directory| directory.sync_all());
+        synced.map_err(|error| Error::os(&self.path().display().to_string(), &error))
+    }
+}
+
+impl Sink for Directory {
+    async fn write(&self, file: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
+        // Continues short writes; an error leaves bytes that no manifest refers to.
+        self.writable(file)?.write_all_at(bytes, offset).map_err(self.failed(file))
+    }
+
+    async fn sync(&self, files: &[FileName]) -> Result<()> {
+        for file in files {
+            self.writable(file)?.sync_data().map_err(self.failed(file))?;
+        }
+        if self.take_created() {
+            self.sync_directory()?;
+        }
+        Ok(())
+    }
+
+    async fn replace(&self, file: &FileName, bytes: &[u8]) -> Result<()> {
+        let path = self.path().join(file.to_string());
+        let temporary = self.path().join(format!("{file}.tmp"));
+        let written = File::create(&temporary).and_then(|mut out| {
+            out.write_all(bytes)?;
+            out.sync_data()
+        });
+        written.and_then(|()| std::fs::rename(&temporary, &path)).map_err(self.failed(file))?;
+        self.forget(file);
+        self.sync_directory()
+    }
+
+    async fn exists(&self, file: &FileName) -> Result<bool> {
+        self.path().join(file.to_string()).try_exists().map_err(self.failed(file))
+    }
+
+    async fn remove(&self, file: &FileName) -> Result<()> {
+        self.forget(file);
+        match std::fs::remove_file(self.path().join(file.to_string())) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.failed(file)(error)),
+            _ => self.sync_directory(),
+        }
+    }
+
+    async fn cut(&self, file: &FileName, len: u64) -> Result<()> {
+        self.writable(file)?.set_len(len).map_err(self.failed(file))
+    }
+}

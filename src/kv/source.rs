@@ -1,0 +1,142 @@
+//! Where a partition's bytes come from. The tree is walked by the same code over a directory, a ring or memory.
+
+use super::damage::corrupted;
+use super::names::FileName;
+use crate::status::{Error, Result, Status};
+use parking_lot::Mutex;
+use std::fs::File;
+use std::future::Future;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+/// Reads pieces of a partition's files.
+#[allow(async_fn_in_trait, reason = "one shard's executor runs these; they never move between threads")]
+pub trait Source {
+    /// Bytes that were read; a ring hands out its registered buffers.
+    type Bytes: AsRef<[u8]>;
+
+    /// Exactly `len` bytes of `file` from `offset` on. A missing file or one that ends before is `CORRUPTED`,
+    /// because only bytes that the manifest promises are asked for.
+    async fn read(&self, file: &FileName, offset: u64, len: usize) -> Result<Self::Bytes>;
+
+    /// What to call `file` in a message.
+    fn describe(&self, file: &FileName) -> String;
+}
+
+/// Positioned reads and writes of a partition's directory.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    files: Mutex<Files>,
+}
+
+/// Files that are open, the least recently used one first.
+#[derive(Debug, Default)]
+struct Files {
+    open: Vec<(FileName, bool, Arc<File>)>,
+    created: bool,
+}
+
+/// Files that a directory keeps open.
+const OPEN_FILES: usize = 16;
+
+impl Directory {
+    /// The files in `path`.
+    pub fn new(path: PathBuf) -> Directory {
+        Directory { path, files: Mutex::new(Files::default()) }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All of a small file (manifests).
+    pub fn whole(&self, file: &FileName) -> Result<Vec<u8>> {
+        let path = self.path.join(file.to_string());
+        std::fs::read(&path).map_err(|error| Error::os(&path.display().to_string(), &error))
+    }
+
+    /// The partition's files; others are left out.
+    pub fn list(&self) -> Result<Vec<FileName>> {
+        let failed = |error: std::io::Error| Error::os(&self.path.display().to_string(), &error);
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.path).map_err(failed)? {
+            files.extend(entry.map_err(failed)?.file_name().to_str().and_then(FileName::parse));
+        }
+        Ok(files)
+    }
+
+    /// The file, open to be read and written; made if it is missing.
+    pub(super) fn writable(&self, name: &FileName) -> Result<Arc<File>> {
+        self.open(name, true)
+    }
+
+    /// Whether files were made since this was last asked.
+    pub(super) fn take_created(&self) -> bool {
+        std::mem::take(&mut self.files.lock().created)
+    }
+
+    /// Closes a file that another has replaced.
+    pub(super) fn forget(&self, name: &FileName) {
+        self.files.lock().open.retain(|(known, ..)| known != name);
+    }
+
+    fn open(&self, name: &FileName, write: bool) -> Result<Arc<File>> {
+        let mut files = self.files.lock();
+        let known = files.open.iter().position(|(known, writable, _)| known == name && (*writable || !write));
+        if let Some(at) = known {
+            let entry = files.open.remove(at);
+            let file = entry.2.clone();
+            files.open.push(entry);
+            return Ok(file);
+        }
+        let path = self.path.join(name.to_string());
+        let missing = write && !path.exists();
+        let opened = File::options().read(true).write(write).create(write).truncate(false).open(&path);
+        let file = opened.map_err(|error| match error.kind() {
+            ErrorKind::NotFound if !write => {
+                corrupted(path.display(), 0, "the manifest names this file and it is missing")
+            }
+            _ => Error::os(&path.display().to_string(), &error),
+        })?;
+        files.created |= missing;
+        if files.open.len() >= OPEN_FILES {
+            files.open.remove(0);
+        }
+        let file = Arc::new(file);
+        files.open.push((name.clone(), write, file.clone()));
+        Ok(file)
+    }
+}
+
+impl Source for Directory {
+    type Bytes = Vec<u8>;
+
+    async fn read(&self, file: &FileName, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        self.open(file, false)?.read_exact_at(&mut bytes, offset).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => {
+                corrupted(self.describe(file), offset, "the file ends before this page does")
+            }
+            _ => Error::os(&self.describe(file), &error),
+        })?;
+        Ok(bytes)
+    }
+
+    fn describe(&self, file: &FileName) -> String {
+        self.path.join(file.to_string()).display().to_string()
+    }
+}
+
+/// The result of a future that never waits, as everything over a [`Directory`] is.
+pub fn now<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(Error::new(Status::Internal, "a blocking source waited; please report it")),
+    }
+}

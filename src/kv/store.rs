@@ -1,0 +1,229 @@
+//! A store on disk: its partitions, and what it was written with.
+
+use super::branch::MAIN;
+use super::compress::{Dictionary, LEVEL};
+use super::layout;
+use super::manifest::Manifest;
+use super::names::{FileName, Partition};
+use super::options::Options;
+use super::placement::Placement;
+use super::scan::{Range, Scanned};
+use super::source::{Directory, Source, now};
+use super::tree::{Found, Tree};
+use super::writer::Writer;
+use crate::status::{Error, Result, Status};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A store's directories. Nothing is locked until a partition is opened to be written.
+#[derive(Debug)]
+pub struct Store {
+    options: Arc<Options>,
+    partitions: BTreeMap<Partition, PathBuf>,
+}
+
+impl Store {
+    /// Opens or makes the store in `options.store_paths`, to write to it. A new store records its options.
+    pub fn create(options: Options) -> Result<Store> {
+        options.check()?;
+        for path in &options.store_paths {
+            let made = std::fs::create_dir_all(path);
+            made.map_err(|error| Error::os(&path.display().to_string(), &error))?;
+        }
+        let store = Store::open(options)?;
+        // Options of a store that others wrote are the user's word; they are not put on record as if they were known.
+        if store.partitions.is_empty() {
+            store.options.store_paths.iter().try_for_each(|path| layout::record(path, &store.options))?;
+        }
+        Ok(store)
+    }
+
+    /// The store in `options.store_paths`, to be read. Only directories named like partitions are looked at. Options
+    /// that contradict the recorded ones are `INVALID_ARGUMENT`.
+    pub fn open(options: Options) -> Result<Store> {
+        options.check()?;
+        if options.store_paths.is_empty() {
+            return Err(Error::new(Status::InvalidArgument, "a store on disk needs at least one store path"));
+        }
+        options.store_paths.iter().try_for_each(|path| layout::compare(path, &options))?;
+        let placement = placement(&options);
+        let mut partitions: BTreeMap<Partition, PathBuf> = BTreeMap::new();
+        for (i, path) in options.store_paths.iter().enumerate() {
+            for partition in directories(path)? {
+                let place = path.join(partition.to_string());
+                // A partition that is on several paths counts where the weights put it.
+                if placement.path(partition.number) == i || !partitions.contains_key(&partition) {
+                    partitions.insert(partition, place);
+                }
+            }
+        }
+        Ok(Store { options: Arc::new(options), partitions })
+    }
+
+    /// What the store was opened with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The partitions that have a directory, by table and number.
+    pub fn partitions(&self) -> impl Iterator<Item = &Partition> {
+        self.partitions.keys()
+    }
+
+    /// The writer of a partition, which is made if it is missing. Blocks.
+    pub fn writer(&self, partition: &Partition) -> Result<Writer> {
+        let known = self.partitions.get(partition).cloned();
+        let path = known.map_or_else(|| place(&self.options, partition), Ok)?;
+        layout::fits(&path, &self.options)?;
+        Writer::open(self.options.clone(), &path)
+    }
+
+    /// A partition as its manifest has it; None if it has none.
+    pub fn view(&self, partition: &Partition) -> Result<Option<View>> {
+        let manifests = self.files(partition)?.into_iter().filter_map(|file| match &file {
+            FileName::Manifest { branch, term } if branch == MAIN => Some((*term, file)),
+            _ => None,
+        });
+        let Some((_, newest)) = manifests.max() else { return Ok(None) };
+        self.view_of(partition, &newest).map(Some)
+    }
+
+    /// A partition as an archive has it, by the archive's tag or file name; None if there is no such archive.
+    pub fn archive(&self, partition: &Partition, name: &str) -> Result<Option<View>> {
+        let files = self.files(partition)?.into_iter();
+        let matching = files.filter(|file| match file {
+            FileName::Archive { tag, .. } => tag == name || file.to_string() == name,
+            _ => false,
+        });
+        let matching: Vec<FileName> = matching.collect();
+        match matching.as_slice() {
+            [] => Ok(None),
+            [one] => self.view_of(partition, one).map(Some),
+            _ => {
+                let what = format!("several archives of {partition} are called {name}: give the file's name");
+                Err(Error::new(Status::InvalidArgument, what))
+            }
+        }
+    }
+
+    /// Tags of a partition's archives.
+    pub fn archives(&self, partition: &Partition) -> Result<Vec<String>> {
+        let tags = self.files(partition)?.into_iter().filter_map(|file| match file {
+            FileName::Archive { tag, .. } => Some(tag),
+            _ => None,
+        });
+        let mut tags: Vec<String> = tags.collect();
+        tags.sort();
+        Ok(tags)
+    }
+
+    fn files(&self, partition: &Partition) -> Result<Vec<FileName>> {
+        match self.partitions.get(partition) {
+            Some(path) => Directory::new(path.clone()).list(),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn view_of(&self, partition: &Partition, manifest: &FileName) -> Result<View> {
+        let path = self.partitions.get(partition).cloned().unwrap_or_default();
+        layout::fits(&path, &self.options)?;
+        View::load(self.options.clone(), Directory::new(path), manifest)
+    }
+}
+
+fn placement(options: &Options) -> Placement {
+    let mut weights = options.weights.clone();
+    weights.resize(options.store_paths.len(), 1);
+    Placement::new(&weights)
+}
+
+/// Where a partition's directory is, or would be.
+fn place(options: &Options, partition: &Partition) -> Result<PathBuf> {
+    match options.store_paths.get(placement(options).path(partition.number)) {
+        Some(path) => Ok(path.join(partition.to_string())),
+        None => Err(Error::new(Status::InvalidArgument, "a store on disk needs at least one store path")),
+    }
+}
+
+/// The partitions in a store path.
+fn directories(path: &Path) -> Result<Vec<Partition>> {
+    let listing = listing(path)?;
+    Ok(listing
+        .iter()
+        .filter(|(_, directory)| *directory)
+        .filter_map(|(name, _)| Partition::parse(name))
+        .collect())
+}
+
+/// Names in a directory, and which of them are directories. Names that are no UTF-8 are none of ours.
+fn listing(path: &Path) -> Result<Vec<(String, bool)>> {
+    let failed = |error: std::io::Error| Error::os(&path.display().to_string(), &error);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if let Ok(name) = entry.file_name().into_string() {
+            // A store path may link to its partitions.
+            let directory = std::fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_dir());
+            found.push((name, directory));
+        }
+    }
+    Ok(found)
+}
+
+/// A partition at one moment: what its manifest or an archive said when it was loaded.
+#[derive(Debug)]
+pub struct View<S = Directory> {
+    options: Arc<Options>,
+    manifest: Manifest,
+    dictionary: Option<Dictionary>,
+    source: S,
+}
+
+impl View<Directory> {
+    /// Loads a manifest or an archive from a partition's directory.
+    pub fn load(options: Arc<Options>, source: Directory, file: &FileName) -> Result<View> {
+        let bytes = source.whole(file)?;
+        View::new(options, source, &bytes, file)
+    }
+}
+
+impl<S: Source> View<S> {
+    /// A view of what `bytes`, the content of `file`, say.
+    pub fn new(options: Arc<Options>, source: S, bytes: &[u8], file: &FileName) -> Result<View<S>> {
+        let manifest = Manifest::replay(bytes).map_err(|damage| damage.in_file(source.describe(file), 0))?;
+        let dictionary =
+            (!manifest.dictionary.is_empty()).then(|| Dictionary::new(&manifest.dictionary, LEVEL));
+        Ok(View { options, manifest, dictionary, source })
+    }
+
+    /// Its trees, for requests that wait.
+    pub fn tree(&self) -> Tree<'_, S> {
+        Tree {
+            options: &self.options,
+            manifest: &self.manifest,
+            dictionary: self.dictionary.as_ref(),
+            source: &self.source,
+        }
+    }
+
+    /// What the manifest says.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The entry with exactly this key. Blocks.
+    pub fn read(&self, key: &[u8]) -> Result<Option<Found>> {
+        now(self.tree().read(key))
+    }
+
+    /// The entry with the largest key that is at most `key`. Blocks.
+    pub fn floor(&self, key: &[u8]) -> Result<Option<Found>> {
+        now(self.tree().floor(key))
+    }
+
+    /// The entries of a range. Blocks.
+    pub fn scan(&self, range: &Range<'_>) -> Result<Scanned> {
+        now(self.tree().scan(range))
+    }
+}

@@ -1,0 +1,122 @@
+//! What a partition's writer does beside batches: truncate, clean what expired, keep archives.
+
+use super::batch::{Action, Batch, Op, Order};
+use super::branch::MAIN;
+use super::mapping::Mapping;
+use super::names::FileName;
+use super::packer::TIMESTAMP_MAX;
+use super::page::NONE;
+use super::sink::Sink;
+use super::source::{Directory, now};
+use super::space::Room;
+use super::writer::Writer;
+use crate::status::{Error, Result, Status};
+
+/// Expired entries that are deleted in one commit.
+const CLEANED_AT_ONCE: usize = 65_536;
+
+impl<S: Sink> Writer<S> {
+    /// Deletes all keys from `position` on, at once; an empty position empties the partition without reading it.
+    /// Returns how many keys went, 0 when the partition was emptied.
+    pub async fn truncate(&mut self, position: &[u8]) -> Result<u64> {
+        if position.is_empty() {
+            return self.wipe().await.map(|()| 0);
+        }
+        let tree = self.tree();
+        let keys = tree.keys(tree.manifest.root, position, usize::MAX, |_| false).await?;
+        self.delete(keys).await
+    }
+
+    /// Deletes the entries that expired at or before `now_ms`, whatever their timestamp, and returns how many.
+    pub async fn clean_expired(&mut self, now_ms: u64) -> Result<u64> {
+        let past = |key: &[u8]| key.first_chunk().is_none_or(|expiry| u64::from_be_bytes(*expiry) > now_ms);
+        let mut cleaned = 0;
+        loop {
+            let tree = self.tree();
+            let expiries = tree.keys(tree.manifest.ttl_root, &[], CLEANED_AT_ONCE, past).await?;
+            if expiries.is_empty() {
+                return Ok(cleaned);
+            }
+            let ttl_root = tree.manifest.ttl_root;
+            let keys = expiries.iter().map(|expiry| expiry[8..].to_vec()).collect();
+            cleaned += self.delete(keys).await?;
+            // An expiry without its entry would be met again and again.
+            let tree = self.tree();
+            let left = tree.keys(tree.manifest.ttl_root, &expiries[0], 1, past).await?;
+            if left.first() == expiries.first() {
+                let what =
+                    format!("the tree of expiries, page {ttl_root}, names a key that does not expire then");
+                return Err(Error::new(Status::Corrupted, what));
+            }
+        }
+    }
+
+    async fn delete(&mut self, keys: Vec<Vec<u8>>) -> Result<u64> {
+        let delete = |key| Op { key, action: Action::Delete, timestamp: TIMESTAMP_MAX };
+        let batch = Batch::new(keys.into_iter().map(delete).collect(), Order::Sort, self.options())?;
+        self.apply(&batch, 0).await?;
+        Ok(batch.ops().len() as u64)
+    }
+
+    /// Empties the partition: a snapshot without roots. Segments of very large values are freed with the rest.
+    async fn wipe(&mut self) -> Result<()> {
+        let mut next = self.manifest().clone();
+        if next.tail == 0 {
+            return Ok(());
+        }
+        (next.root, next.ttl_root, next.mapping) = (NONE, NONE, Mapping::default());
+        if let Some(segments) = &mut next.segments {
+            segments.mapping = Mapping::default();
+        }
+        let room = Room::load(&next, self.options());
+        self.adopt_snapshot(next, room).await
+    }
+
+    /// Keeps the partition as it is now under a name. Append mode only: otherwise its file pages are used again.
+    pub async fn archive(&mut self, tag: &str) -> Result<()> {
+        let file = archive_name(tag)?;
+        if !self.options().append {
+            let what = "archives need append mode: without it the archived pages would be overwritten";
+            return Err(Error::new(Status::Unsupported, what));
+        }
+        self.certain()?;
+        if self.sink().exists(&file).await? {
+            return Err(Error::new(Status::AlreadyExists, format!("there is an archive {tag}")));
+        }
+        self.sink().replace(&file, &self.manifest().encode()).await
+    }
+
+    /// Forgets an archive; one that is not there is forgotten already.
+    pub async fn forget_archive(&mut self, tag: &str) -> Result<()> {
+        self.sink().remove(&archive_name(tag)?).await
+    }
+}
+
+impl Writer<Directory> {
+    /// Removes the partition. It is gone once its manifest is; its other files follow, unless archives need them.
+    pub fn drop_partition(self) -> Result<()> {
+        let directory = self.sink();
+        now(directory.remove(&FileName::main_manifest()))?;
+        let files = directory.list()?;
+        if files.iter().any(|file| matches!(file, FileName::Archive { .. })) {
+            return Ok(());
+        }
+        for file in &files {
+            now(directory.remove(file))?;
+        }
+        // What is left, if anything, is not ours.
+        let _ = std::fs::remove_dir(directory.path());
+        Ok(())
+    }
+}
+
+fn archive_name(tag: &str) -> Result<FileName> {
+    let file = FileName::Archive { branch: MAIN.into(), term: 0, tag: tag.into() };
+    let plain = tag.bytes().all(|byte| byte.is_ascii_graphic()) && tag.len() <= 200;
+    if plain && FileName::parse(&file.to_string()).as_ref() == Some(&file) {
+        return Ok(file);
+    }
+    let what =
+        format!("`{tag}` cannot name an archive: use up to 200 letters, digits and punctuation, no `/`");
+    Err(Error::new(Status::InvalidArgument, what))
+}

@@ -1,0 +1,315 @@
+//! The one writer of a partition: applies batches and commits them.
+
+use super::apply::Apply;
+use super::batch::{Action, Batch};
+use super::branch::{Branches, MAIN};
+use super::compress::{self, Dictionary, LEVEL};
+use super::edit::{Edit, Outcome};
+use super::effects::{Entries, Expiries};
+use super::manifest::{Change, Manifest};
+use super::mapping::Mapping;
+use super::names::FileName;
+use super::options::Options;
+use super::page::{NONE, PageId};
+use super::sink::Sink;
+use super::source::{Directory, now};
+use super::space::{Room, after_file};
+use super::tree::Tree;
+use crate::status::{Error, Result, Status};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A partition that is open to be written. One at a time; a directory is locked against other processes.
+#[derive(Debug)]
+pub struct Writer<S = Directory> {
+    options: Arc<Options>,
+    sink: S,
+    file: FileName,
+    manifest: Manifest,
+    dictionary: Option<Dictionary>,
+    room: Room,
+    samples: Samples,
+    /// A commit failed half-way: what is on disk is unknown until the partition is opened again.
+    unsure: bool,
+    _lock: Option<File>,
+}
+
+/// Values that will train the partition's dictionary.
+#[derive(Debug, Default)]
+struct Samples {
+    bytes: Vec<u8>,
+    sizes: Vec<usize>,
+}
+
+impl Writer<Directory> {
+    /// Opens the partition in a directory, which is made if it is missing. Blocks.
+    pub fn open(options: Arc<Options>, path: &Path) -> Result<Writer> {
+        options.check()?;
+        let failed = |error: std::io::Error| Error::os(&path.display().to_string(), &error);
+        std::fs::create_dir_all(path).map_err(failed)?;
+        if let Some(parent) = path.parent() {
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
+        }
+        let lock = File::open(path).map_err(failed)?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let what =
+                format!("{} is open in another process, or by another writer of this one", path.display());
+            return Err(Error::new(Status::WrongState, what));
+        }
+        let directory = Directory::new(path.to_owned());
+        let file = FileName::main_manifest();
+        let bytes = match path.join(file.to_string()).exists() {
+            true => Some(directory.whole(&file)?),
+            false => None,
+        };
+        let mut writer = Writer::new(options, directory, bytes.as_deref())?;
+        writer._lock = Some(lock);
+        writer.keep_archives()?;
+        if bytes.is_some_and(|bytes| bytes.len() as u64 > writer.manifest.tail) {
+            now(writer.sink.cut(&writer.file, writer.manifest.tail))?;
+        }
+        Ok(writer)
+    }
+
+    /// Goes on after what archives need, also when the manifest knows nothing of it: the partition was dropped, or its
+    /// last records were damaged.
+    fn keep_archives(&mut self) -> Result<()> {
+        let files = self.sink.list()?;
+        for archive in files.iter().filter(|file| matches!(file, FileName::Archive { .. })) {
+            let (end, segment_end) = match Manifest::replay(&self.sink.whole(archive)?) {
+                Ok(archive) => (archive.end, archive.segments.map_or(0, |segments| segments.end)),
+                // A damaged archive may be mended; until then every file may be its.
+                Err(_) => {
+                    let (data, segments) =
+                        (self.options.pages_per_file_shift, self.options.segments_per_file_shift);
+                    let after = files.iter().map(|file| match file {
+                        FileName::Data { id, .. } => (after_file(*id, data), 0),
+                        FileName::Segment { id, .. } => (0, after_file(*id, segments)),
+                        _ => (0, 0),
+                    });
+                    after.fold((0, 0), |most, after| (most.0.max(after.0), most.1.max(after.1)))
+                }
+            };
+            self.room.space.skip(end);
+            self.room.segment_end = self.room.segment_end.max(segment_end);
+        }
+        Ok(())
+    }
+
+    /// Applies a batch. Blocks until it is safe on disk.
+    pub fn write(&mut self, batch: &Batch, now_ms: u64) -> Result<u64> {
+        now(self.apply(batch, now_ms))
+    }
+}
+
+impl<S: Sink> Writer<S> {
+    /// A writer over what `manifest`, the content of the partition's manifest, says; None for a new partition.
+    pub fn new(options: Arc<Options>, sink: S, manifest: Option<&[u8]>) -> Result<Writer<S>> {
+        let file = FileName::main_manifest();
+        let manifest = match manifest {
+            Some(bytes) => {
+                Manifest::replay(bytes).map_err(|damage| damage.in_file(sink.describe(&file), 0))?
+            }
+            None => Manifest {
+                root: NONE,
+                ttl_root: NONE,
+                end: 0,
+                dictionary: Vec::new(),
+                mapping: Mapping::default(),
+                branches: Branches::new(MAIN, 0),
+                segments: None,
+                tail: 0,
+            },
+        };
+        let dictionary =
+            (!manifest.dictionary.is_empty()).then(|| Dictionary::new(&manifest.dictionary, LEVEL));
+        let room = Room::load(&manifest, &options);
+        let samples = Samples::default();
+        Ok(Writer { options, sink, file, manifest, dictionary, room, samples, unsure: false, _lock: None })
+    }
+
+    /// The partition as it was last committed.
+    pub fn tree(&self) -> Tree<'_, S> {
+        Tree {
+            options: &self.options,
+            manifest: &self.manifest,
+            dictionary: self.dictionary.as_ref(),
+            source: &self.sink,
+        }
+    }
+
+    /// What was last committed.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Where bytes go.
+    pub(super) fn sink(&self) -> &S {
+        &self.sink
+    }
+
+    /// What the partition is written with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Whether what is on disk is known.
+    pub(super) fn certain(&self) -> Result<()> {
+        if self.unsure {
+            return Err(Error::new(
+                Status::WrongState,
+                "a commit failed: open the partition again to write to it",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Applies a batch, all or nothing, and returns once it is safe: how many changes were not older than what was
+    /// there. Entries that expire at or before `now_ms` go; 0 keeps them all.
+    pub async fn apply(&mut self, batch: &Batch, now_ms: u64) -> Result<u64> {
+        if self.unsure {
+            return Err(Error::new(
+                Status::WrongState,
+                "a commit failed: open the partition again to write to it",
+            ));
+        }
+        self.sample(batch)?;
+        let (tree, room) = self.tree_and_room();
+        let mut edit = Edit::new(tree.options, tree.manifest, room, tree.source);
+        let mut entries = Entries::new(tree.dictionary, now_ms);
+        let roots = change_trees(&mut edit, &tree, &mut entries, batch).await;
+        let applied = entries.applied;
+        let outcome = edit.outcome();
+        match roots {
+            Ok(_) if outcome.pages.is_empty() && outcome.segments.is_empty() => Ok(applied),
+            Ok(roots) => self.commit(roots, outcome).await.map(|()| applied),
+            Err(error) => {
+                self.undo(outcome);
+                Err(error)
+            }
+        }
+    }
+
+    /// The partition as it was last committed, and the room for a change to it.
+    pub(super) fn tree_and_room(&mut self) -> (Tree<'_, S>, &mut Room) {
+        let tree = Tree {
+            options: &self.options,
+            manifest: &self.manifest,
+            dictionary: self.dictionary.as_ref(),
+            source: &self.sink,
+        };
+        (tree, &mut self.room)
+    }
+
+    /// Gives back what an edit took that failed.
+    pub(super) fn undo(&mut self, outcome: Outcome) {
+        outcome.undo(&mut self.room);
+    }
+
+    /// Says in the manifest what the edit did. The edit's pages are safe already.
+    pub(super) async fn commit(
+        &mut self,
+        (root, ttl_root): (PageId, PageId),
+        outcome: Outcome,
+    ) -> Result<()> {
+        let mut branches = self.manifest.branches.clone();
+        let last_file = self.room.space.end().saturating_sub(1) >> self.options.pages_per_file_shift;
+        let last_segment_file =
+            self.room.segment_end.saturating_sub(1) >> self.options.segments_per_file_shift;
+        branches.extend(last_file, last_segment_file);
+        let (pages, segments) = (outcome.pages.clone(), outcome.segments.clone());
+        let change = Change { root, ttl_root, branches, pages, segments };
+        let record = change.encode();
+        let dictionary = self.dictionary.as_ref().map_or(&[][..], |dictionary| &dictionary.bytes);
+        let snapshot = self.manifest.tail == 0
+            || self.manifest.dictionary != dictionary
+            || self.manifest.tail + record.len() as u64 > self.options.manifest_limit;
+        let written = if snapshot {
+            self.write_snapshot(&change).await
+        } else {
+            self.write_log(&change, &record).await
+        };
+        match written {
+            Ok(()) => outcome.commit(&mut self.room),
+            // Pages that the record names stay taken: it may be on disk.
+            Err(_) => self.unsure = true,
+        }
+        written
+    }
+
+    async fn write_log(&mut self, change: &Change, record: &[u8]) -> Result<()> {
+        self.sink.write(&self.file, self.manifest.tail, record).await?;
+        self.sink.sync(std::slice::from_ref(&self.file)).await?;
+        self.manifest.adopt(change);
+        self.manifest.end = self.room.space.end();
+        self.manifest.tail += record.len() as u64;
+        if let Some(segments) = &mut self.manifest.segments {
+            segments.end = self.room.segment_end;
+        }
+        Ok(())
+    }
+
+    /// Puts a snapshot of another state in the place of this one.
+    pub(super) async fn adopt_snapshot(&mut self, mut next: Manifest, room: Room) -> Result<()> {
+        self.certain()?;
+        let bytes = next.encode();
+        let replaced = self.sink.replace(&self.file, &bytes).await;
+        self.unsure = replaced.is_err();
+        replaced?;
+        next.tail = bytes.len() as u64;
+        (self.manifest, self.room) = (next, room);
+        Ok(())
+    }
+
+    async fn write_snapshot(&mut self, change: &Change) -> Result<()> {
+        let mut next = self.manifest.clone();
+        next.adopt(change);
+        next.end = self.room.space.end();
+        if let Some(segments) = &mut next.segments {
+            segments.end = self.room.segment_end;
+        }
+        next.dictionary = self.dictionary.as_ref().map_or(Vec::new(), |dictionary| dictionary.bytes.to_vec());
+        let bytes = next.encode();
+        self.sink.replace(&self.file, &bytes).await?;
+        next.tail = bytes.len() as u64;
+        self.manifest = next;
+        Ok(())
+    }
+
+    /// Collects values until there are enough to train a dictionary, then trains it, before the batch is applied.
+    fn sample(&mut self, batch: &Batch) -> Result<()> {
+        if !self.options.compression || self.dictionary.is_some() {
+            return Ok(());
+        }
+        for op in batch.ops() {
+            let Action::Upsert { value, .. } = &op.action else { continue };
+            if (compress::RAW_BELOW..=compress::STANDALONE_ABOVE).contains(&value.len()) {
+                self.samples.bytes.extend_from_slice(value);
+                self.samples.sizes.push(value.len());
+            }
+            if self.samples.bytes.len() >= compress::SAMPLES {
+                let samples = std::mem::take(&mut self.samples);
+                // Values that have nothing in common train nothing; later ones may.
+                self.dictionary = Dictionary::train(&samples.bytes, &samples.sizes, LEVEL).ok();
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Both trees of a partition: the entries, then what that means for the expiries. Their pages are safe afterwards.
+async fn change_trees<S: Sink>(
+    edit: &mut Edit<'_, S>,
+    tree: &Tree<'_, S>,
+    entries: &mut Entries<'_>,
+    batch: &Batch,
+) -> Result<(PageId, PageId)> {
+    let root = Apply::run(edit, tree, entries, tree.manifest.root, batch.ops()).await?;
+    let expiries = Expiries::ordered(std::mem::take(&mut entries.expiries));
+    let ttl_root = Apply::run(edit, tree, &mut Expiries, tree.manifest.ttl_root, &expiries).await?;
+    edit.finish().await?;
+    Ok((root, ttl_root))
+}
