@@ -231,7 +231,6 @@ enum rde_status
     RDE_STATUS_INTERNAL = -98,
     /** A defect of the library was contained; the object is poisoned: close it. */
     RDE_STATUS_PANIC = -99,
-<<<<<<< HEAD
     /** Bytes on disk fail their checksum or contradict each other. */
     RDE_STATUS_CORRUPTED = -30,
     /** It was there and was deleted. */
@@ -248,10 +247,6 @@ enum rde_status
     RDE_STATUS_UNAUTHORIZED = -37,
     /** Not now: being reloaded, or too much is under way; try again, or use HTTP. */
     RDE_STATUS_BUSY = -38,
-=======
-    /** Stored data is damaged: a checksum, a length or a link is wrong; the message names the file and the place. */
-    RDE_STATUS_CORRUPTED = -30,
->>>>>>> kv
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

@@ -62,7 +62,6 @@ pub enum Status {
     Internal = -98,
     /// A defect of the library was contained; the object is poisoned: close it.
     Panic = -99,
-<<<<<<< HEAD
     /// Bytes on disk fail their checksum or contradict each other.
     Corrupted = -30,
     /// It was there and was deleted.
@@ -79,10 +78,6 @@ pub enum Status {
     Unauthorized = -37,
     /// Not now: being reloaded, or too much is under way; try again, or use HTTP.
     Busy = -38,
-=======
-    /// Stored data is damaged: a checksum, a length or a link is wrong; the message names the file and the place.
-    Corrupted = -30,
->>>>>>> kv
 }
 
 use Status::*;
@@ -116,7 +111,6 @@ pub const TABLE: &[(Status, &str, &str)] = &[
     (Internal, "INTERNAL", "a defect of the library"),
     (Panic, "PANIC", "a defect of the library was contained: close the object"),
     (Corrupted, "CORRUPTED", "stored data is damaged"),
-<<<<<<< HEAD
     (Deleted, "DELETED", "it was deleted"),
     (CookieMismatch, "COOKIE_MISMATCH", "the cookie is not the stored one"),
     (Expired, "EXPIRED", "its time to live has passed"),
@@ -124,8 +118,6 @@ pub const TABLE: &[(Status, &str, &str)] = &[
     (Stale, "STALE", "the files changed underneath: look it up again"),
     (Unauthorized, "UNAUTHORIZED", "the token does not allow this"),
     (Busy, "BUSY", "busy: try again, or use HTTP"),
-=======
->>>>>>> kv
 ];
 
 impl Status {

@@ -184,7 +184,7 @@ fn addresses_where_nobody_answers() {
     assert_eq!(error.status, Status::Unreachable);
     assert!(error.message.contains("nobody listens there"), "{error}");
     assert_eq!(client.dial_fails(&folder.address("none")).status, Status::Unreachable);
-    assert_eq!(client.dial_fails("http://x").status, Status::InvalidArgument);
+    assert_eq!(client.dial_fails("gopher:x").status, Status::InvalidArgument);
     // Somebody listens and never says a word.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut short = config(3);
