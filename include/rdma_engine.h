@@ -33,7 +33,8 @@
  *     drain  rde_worker_poll(worker, 0, ...) until it returns none
  *     arm    rde_worker_arm(worker); NOT_READY: drain again
  *     sleep  epoll_wait on the descriptor of rde_worker_event_fd; then read its 8 bytes (a failure is nothing), and drain
- *   Sleeping without arming misses completions; arming without draining is refused.
+ *   Sleeping without arming misses completions; arming without draining is refused. While a polled worker sleeps nobody
+ *   looks at its clock, and UCX 1.13 can miss an event: let it sleep for at most a second at a time.
  * Environment. The first rde_context_open sets these variables, where the program has not, before it loads UCX:
  *   UCX_HANDLE_ERRORS=none, UCX_DEBUG_SIGNO=0, UCX_MEM_EVENTS=n, and sizes for TCP. setenv is not thread-safe: open the
  *   first context before other threads use the environment. RDE_UCX_LIBRARY is the path of another libucp.so.0.

@@ -52,6 +52,7 @@ static inline int check_control(rde_status got, const rde_error *error, const ch
 static inline void shown(const char *what) {
     printf("%s %s\n", check_failed > check_failed_before ? "BAD" : "ok ", what);
     check_failed_before = check_failed;
+    fflush(stdout);
 }
 
 static inline int check_end(void) {

@@ -1,5 +1,5 @@
-/* A plain epoll loop over two workers' event descriptors: drain, arm, sleep. Messages go to and fro between two contexts,
- * and the loop sleeps without a timeout: a wake-up that is missed makes it hang, and the alarm ends the program. */
+/* A plain epoll loop over two workers' event descriptors: drain, arm, sleep. Messages go to and fro between two contexts.
+ * Of threaded workers the loop sleeps without a timeout: a wake-up that is missed makes it hang, and the alarm ends it. */
 #include "peer.h"
 
 #include <sys/epoll.h>
@@ -9,7 +9,8 @@ enum { ROUNDS = 2000 };
 struct loop {
     struct pair pair;
     int epoll, descriptor[2];
-    unsigned sent, arrived[2], sleeps;
+    int sleep_ms;
+    unsigned sent, arrived[2];
     int accepted, connected;
 };
 
@@ -45,7 +46,7 @@ static void handle(struct loop *loop, int which, const rde_completion *done) {
         if (loop->sent < ROUNDS) send_number(loop, which);
         break;
     case RDE_OP_SEND:
-        CHECK(done->user_data >= 500 && done->user_data < 500 + ROUNDS);
+        CHECK(done->user_data >= 500 && done->user_data < 500 + loop->sent);
         break;
     default:
         CHECK(!"an operation that nobody asked for");
@@ -76,14 +77,27 @@ static int drain_and_arm(struct loop *loop) {
     return both;
 }
 
-static void sleep_until_readable(struct loop *loop) {
+/* Sleeps for at most this long (-1: until something comes), and empties what is readable. Returns how many are. */
+static int sleep_until_readable(struct loop *loop, int timeout_ms) {
     struct epoll_event events[2];
-    int ready = epoll_wait(loop->epoll, events, 2, -1);
-    loop->sleeps++;
+    int ready = epoll_wait(loop->epoll, events, 2, timeout_ms);
     for (int i = 0; i < ready; i++) {
         /* Of a polled worker's descriptor nothing can be read; the loop need not know which kind it has. */
         uint64_t count;
         if (read(events[i].data.fd, &count, sizeof count) < 0) continue;
+    }
+    return ready;
+}
+
+/* Nothing is going on: both workers are armed and no descriptor is readable. Then one message wakes the loop. */
+static void wakes_from_quiet(struct loop *loop) {
+    while (!drain_and_arm(loop) || sleep_until_readable(loop, 0) != 0) {
+        if (check_failed) return;
+    }
+    unsigned before = loop->arrived[0];
+    send_number(loop, 1);
+    while (loop->arrived[0] == before && !check_failed) {
+        if (drain_and_arm(loop) && loop->arrived[0] == before) sleep_until_readable(loop, loop->sleep_ms);
     }
 }
 
@@ -108,13 +122,14 @@ static int start(struct loop *loop, uint32_t flags) {
 static void run(uint32_t flags, const char *what) {
     static struct loop loop;
     memset(&loop, 0, sizeof loop);
+    loop.sleep_ms = flags & RDE_WORKER_POLLED ? 1000 : -1;
     if (!start(&loop, flags)) return;
     while (!finished(&loop)) {
-        if (drain_and_arm(&loop) && !finished(&loop)) sleep_until_readable(&loop);
+        if (drain_and_arm(&loop) && !finished(&loop)) sleep_until_readable(&loop, loop.sleep_ms);
     }
     CHECK(loop.accepted && loop.connected);
     CHECK(loop.arrived[0] == ROUNDS / 2 && loop.arrived[1] == ROUNDS / 2);
-    CHECK(loop.sleeps > 0);
+    for (int i = 0; i < 100; i++) wakes_from_quiet(&loop);
     for (int which = 0; which < 2; which++) CHECK(close(loop.descriptor[which]) == 0);
     close(loop.epoll);
     CHECK_STATUS(OK, rde_listener_close(loop.pair.listener));
@@ -125,7 +140,7 @@ static void run(uint32_t flags, const char *what) {
 
 int main(void) {
     alarm(120);
-    run(0, "threaded workers: every message arrived, in order, and the loop slept");
-    run(RDE_WORKER_POLLED, "polled workers: every message arrived, in order, and the loop slept");
+    run(0, "threaded workers: every message arrived, in order, also out of a quiet loop");
+    run(RDE_WORKER_POLLED, "polled workers: every message arrived, in order, also out of a quiet loop");
     return check_end();
 }

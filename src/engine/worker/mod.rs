@@ -359,6 +359,8 @@ impl Worker {
                 if core.has_completions() {
                     return Status::NotReady;
                 }
+                // The sleep before was in somebody else's epoll: nobody has made the descriptor quiet since.
+                self.inbox.waker().finish_sleep();
                 match self.guarded(|| core.arm(self)) {
                     Ok(Ok(true)) => Status::Ok,
                     Ok(Ok(false)) => Status::NotReady,
