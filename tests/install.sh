@@ -34,8 +34,15 @@ export PKG_CONFIG_PATH=$stage/lib/pkgconfig
 readelf -d "$stage/lib/librdma_engine.so" | grep -q 'SONAME.*\[librdma_engine\.so\.0\]'
 [[ $("$stage/bin/rde" --version) == "rde $version" ]]
 
-# The C and C++ tests of the interface, when they are there: plain, sanitizers, valgrind.
-RDE_PREFIX=$stage tests/c/run.sh
+# The C and C++ tests of the interface: plain, under the sanitizers, under valgrind.
+mkdir "$stage/c"
+echo "== C and C++: gcc"
+tests/c/run.sh "$stage/c/gcc" -O2 -g
+echo "== C and C++: clang, address and undefined behaviour"
+CC=clang CXX=clang++ tests/c/run.sh "$stage/c/sanitizers" -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+echo "== C and C++: valgrind"
+RUNNER="valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite
+    --errors-for-leak-kinds=definite --suppressions=tests/c/valgrind.supp" tests/c/run.sh "$stage/c/valgrind" -O1 -g
 
 mkdir "$stage/examples"
 read -ra shared <<< "$(pkg-config --cflags --libs rdma_engine) -Wl,-rpath,$stage/lib"
