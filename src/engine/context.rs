@@ -134,7 +134,10 @@ impl Context {
             memory_retired: memory.retired,
             memory_huge: memory.huge + memory.advised,
             max_sessions: self.options.max_sessions,
-            sessions: self.sessions.load(Ordering::Acquire).saturating_sub(self.granted.load(Ordering::Acquire)),
+            sessions: self
+                .sessions
+                .load(Ordering::Acquire)
+                .saturating_sub(self.granted.load(Ordering::Acquire)),
         })
     }
 

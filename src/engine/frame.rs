@@ -183,26 +183,39 @@ impl Operands {
     }
 }
 
-/// A frame with its typed header and inline payload, put together on the stack.
+/// A frame with its typed header and inline payload in one piece. Made once and filled again and again: clearing it
+/// would cost as much as filling it.
 pub struct Compact {
     bytes: [u8; crate::limits::COMPACT_FRAME],
     len: usize,
 }
 
+impl Default for Compact {
+    fn default() -> Compact {
+        Compact { bytes: [0; crate::limits::COMPACT_FRAME], len: 0 }
+    }
+}
+
 impl Compact {
-    /// `frame`, then `header`, then `inline`; the lengths are filled in. `separate` bytes of payload go beside it.
-    pub fn new(mut frame: Frame, header: &[u8], inline: &[u8], separate: u64) -> Result<Compact, Status> {
+    /// Puts `frame` and `header` in and leaves room for `inline` bytes of payload, which is returned; the lengths are
+    /// filled in. `separate` bytes of payload go beside the piece.
+    pub fn fill(
+        &mut self,
+        mut frame: Frame,
+        header: &[u8],
+        inline: usize,
+        separate: u64,
+    ) -> Result<&mut [u8], Status> {
         frame.header = (header.len() as u32).into();
-        frame.payload = (inline.len() as u64 + separate).into();
-        let len = FRAME + header.len() + inline.len();
-        let mut bytes = [0; crate::limits::COMPACT_FRAME];
-        if len > bytes.len() {
+        frame.payload = (inline as u64 + separate).into();
+        let begin = FRAME + header.len();
+        self.len = begin + inline;
+        if self.len > self.bytes.len() {
             return Err(Status::Internal);
         }
-        bytes[..FRAME].copy_from_slice(frame.as_bytes());
-        bytes[FRAME..FRAME + header.len()].copy_from_slice(header);
-        bytes[FRAME + header.len()..len].copy_from_slice(inline);
-        Ok(Compact { bytes, len })
+        self.bytes[..FRAME].copy_from_slice(frame.as_bytes());
+        self.bytes[FRAME..begin].copy_from_slice(header);
+        Ok(&mut self.bytes[begin..self.len])
     }
 
     /// What goes on the wire.
@@ -226,7 +239,8 @@ mod tests {
         frame.deadline = 9.into();
         frame.credits = 7.into();
         let access = Access { export: 1.into(), secret: [0xAB; 16], offset: 2.into(), length: 3.into() };
-        let compact = Compact::new(frame, access.as_bytes(), b"", 0).unwrap();
+        let mut compact = Compact::default();
+        compact.fill(frame, access.as_bytes(), 0, 0).unwrap();
         let hex: String = compact.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(
             hex,
@@ -255,7 +269,8 @@ mod tests {
     #[test]
     fn every_truncation_and_lie_is_refused() {
         let frame = Frame::new(Kind::Message, 1, 2, 3);
-        let good = Compact::new(frame, b"header", b"payload", 0).unwrap();
+        let mut good = Compact::default();
+        good.fill(frame, b"header", 7, 0).unwrap().copy_from_slice(b"payload");
         let parts = Frame::decode(good.as_bytes(), 0).unwrap();
         assert_eq!(
             (parts.kind, parts.header, parts.inline),

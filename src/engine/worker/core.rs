@@ -13,6 +13,7 @@ use super::timer::Timers;
 use super::{Order, Worker, take};
 use crate::engine::context::Context;
 use crate::engine::control::{Link, Notice};
+use crate::engine::frame::Compact;
 use crate::engine::inbox::Inbox;
 use crate::engine::region::Region;
 use crate::engine::request::{Completion, Op};
@@ -51,6 +52,8 @@ pub(super) struct Core {
     pub(super) rkeys: super::rma::Rkeys,
     /// This worker's number in its context; part of its routes.
     pub(super) number: u32,
+    /// Where frames are put together.
+    pub(super) compact: Compact,
     out: VecDeque<Completion>,
     notices: Vec<Notice>,
     sampled: u32,
@@ -79,6 +82,7 @@ impl Core {
             importing: std::collections::HashMap::new(),
             rkeys: super::rma::Rkeys::new(),
             number,
+            compact: Compact::default(),
             out: VecDeque::new(),
             notices: Vec::new(),
             sampled: 0,
@@ -343,7 +347,10 @@ impl Core {
     pub fn arm_for_others(&mut self, worker: &Worker) -> Result<bool> {
         // The last sleep is over, whatever ended it.
         self.inbox.waker().finish_sleep();
-        Ok(self.arm(worker)? && { self.fabrics.ring_in(Some(self.nap(None)))?; true })
+        Ok(self.arm(worker)? && {
+            self.fabrics.ring_in(Some(self.nap(None)))?;
+            true
+        })
     }
 
     /// How long a sleep may last.

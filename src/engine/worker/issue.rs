@@ -38,9 +38,6 @@ impl Core {
             return self.complete(user_data, op, Outcome::of(status));
         }
         self.context.touch(&session);
-        if op == Op::Send && work.timeout_us == 0 && self.send_now(&work, &session) {
-            return;
-        }
         if work.segments.is_some() { self.start_pieces(work, session) } else { self.start_one(work, session) }
     }
 
@@ -201,21 +198,23 @@ impl Core {
         frame.route = to.route.into();
         let fabric = to.fabric;
         let room = Compact::room(header.len());
-        let mut inline = [0; crate::limits::COMPACT_FRAME];
-        let (inline, span): (&[u8], _) = match payload {
-            Local::None => (&[], None),
-            Local::Inline(short) => (short.as_slice(), None),
-            Local::Copied(bytes) if bytes.len() <= room => (bytes, None),
-            Local::Copied(bytes) => (&[], Some(self.context.span_of(bytes)?)),
+        let span = match payload {
             Local::Span(span) if span.len() <= room => {
-                span.copy_to_slice(0, &mut inline[..span.len()])?;
-                (&inline[..span.len()], None)
+                span.copy_to_slice(0, self.compact.fill(frame, header, span.len(), 0)?)?;
+                None
             }
-            Local::Span(span) => (&[], Some(span.clone())),
+            Local::Span(span) => Some(span.clone()),
+            Local::Copied(bytes) if bytes.len() > room => Some(self.context.span_of(bytes)?),
+            short => {
+                let bytes = short.bytes();
+                self.compact.fill(frame, header, bytes.len(), 0)?.copy_from_slice(bytes);
+                None
+            }
         };
-        let separate = span.as_ref().map_or(0, |span| span.len() as u64);
-        let compact = Compact::new(frame, header, inline, separate)?;
-        self.fabrics.send(fabric, endpoint, compact.as_bytes(), span, token)
+        if let Some(span) = &span {
+            self.compact.fill(frame, header, 0, span.len() as u64)?;
+        }
+        self.fabrics.send(fabric, endpoint, self.compact.as_bytes(), span, token)
     }
 
     /// Sends a frame that nobody waits for; a failure shows at the endpoint.

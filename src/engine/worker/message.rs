@@ -3,18 +3,20 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::Worker;
 use super::channel::Arriving;
 use super::core::Core;
 use super::fabric::{Started, Token};
 use super::pending::{Outcome, Pending};
-use super::work::{Local, Work};
+use super::work::Local;
 use crate::engine::buffer::Buffer;
 use crate::engine::frame::{Compact, Frame, Kind};
 use crate::engine::handle;
+use crate::engine::info::SessionState;
 use crate::engine::pool::UNINITIALISED;
-use crate::engine::request::{COMPLETION_EVENT, COMPLETION_INLINE, Completion, INLINE_MESSAGE, Op};
+use crate::engine::request::{COMPLETION_EVENT, COMPLETION_INLINE, Completion, INLINE_MESSAGE, Op, Request};
 use crate::engine::session::Session;
 use crate::limits;
 use crate::status::Status;
@@ -47,41 +49,54 @@ pub(super) enum Incoming {
 }
 
 impl Core {
-    /// Sends a message that UCX takes at once: it never becomes an operation in flight. `false`: go the long way.
-    pub(super) fn send_now(&mut self, work: &Work, session: &Arc<Session>) -> bool {
-        let room = Compact::room(0) as u64;
-        if work.length > room {
+    /// Does a request that is a short message if UCX takes it at once: it never becomes an operation in flight. For
+    /// anything else, and anything wrong, `false`: the long way finds the words.
+    pub(super) fn send_request(&mut self, worker: &Worker, request: &Request<'_>) -> bool {
+        let plain = request.op == Op::Send as u16 && request.flags == 0 && request.buffer == 0;
+        if !plain || request.timeout_us != 0 {
             return false;
         }
-        let (index, number) = session.place();
-        let Some(peer) = self.peers.id_at(index) else { return false };
-        let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number)) else {
+        let Some(data) = request.data.get() else { return false };
+        let consistent = request.length == 0 || request.length == data.len() as u64;
+        if !consistent || data.len() > Compact::room(0) {
             return false;
-        };
+        }
+        let Some(session) = handle::SESSIONS.get(request.session) else { return false };
+        session.belongs_to(worker)
+            && session.state() == SessionState::Open
+            && self.send_now(request.user_data, data, &session)
+    }
+
+    fn send_now(&mut self, user_data: u64, data: &[u8], session: &handle::Ref<Session>) -> bool {
+        let (index, number) = session.place();
+        let Some(peer) = self.peers.id_at(index).and_then(|id| self.peers.get_mut(id)) else { return false };
+        let Some(endpoint) = peer.open_endpoint() else { return false };
+        let (fabric, route) = (peer.fabric, peer.route);
+        let Some(channel) = peer.channels.get(number) else { return false };
         if channel.window == 0 || !channel.blocked.is_empty() {
             return false;
         }
         channel.window -= 1;
+        self.context.touch(session);
         let id = self.ops.next_id();
         let began = self.sampling().then(Instant::now);
-        let mut frame = Frame::new(Kind::Message, 0, number, id);
+        let mut frame = Frame::new(Kind::Message, route, number, id);
         frame.credits = session.take_consumed().into();
-        match self.send(peer, frame, &[], &work.local, Token::Op(id)) {
+        let Ok(room) = self.compact.fill(frame, &[], data.len(), 0) else { return false };
+        room.copy_from_slice(data);
+        let length = data.len() as u64;
+        match self.fabrics.send(fabric, endpoint, self.compact.as_bytes(), None, Token::Op(id)) {
             Ok(Started::Done) => {
-                let outcome = Outcome::moved(work.length);
                 let latency = began.map(|began| began.elapsed());
-                session.meter().ended(Op::Send, 0, work.length, Status::Ok, latency);
-                self.meter.ended(Op::Send, 0, work.length, Status::Ok, latency);
-                self.complete(work.user_data, Op::Send, outcome);
+                session.meter().ended(Op::Send, 0, length, Status::Ok, latency);
+                self.meter.ended(Op::Send, 0, length, Status::Ok, latency);
+                self.complete(user_data, Op::Send, Outcome::moved(length));
             }
             Ok(Started::Pending) => {
-                let pending = Pending::new(work.user_data, Op::Send, session.clone());
-                self.ops.insert(Pending { length: work.length, held: 1, started: began, ..pending });
-                if work.timeout_us > 0 {
-                    self.timers.add(id, Duration::from_micros(work.timeout_us.into()));
-                }
+                let pending = Pending::new(user_data, Op::Send, session.arc());
+                self.ops.insert(Pending { length, held: 1, started: began, ..pending });
             }
-            Err(status) => self.complete(work.user_data, Op::Send, Outcome::of(status)),
+            Err(status) => self.complete(user_data, Op::Send, Outcome::of(status)),
         }
         true
     }
@@ -140,27 +155,25 @@ impl Core {
         let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number)) else {
             return drop(data);
         };
-        let session = channel.session.clone();
         if channel.arriving.len() >= limits::MESSAGE_WINDOW as usize {
             drop(data);
             return self.break_peer(peer, Status::Protocol);
         }
-        self.context.touch(&session);
+        self.context.touch(&channel.session);
         if length as usize <= INLINE_MESSAGE {
-            let mut bytes = [0; INLINE_MESSAGE];
-            bytes[..inline.len()].copy_from_slice(inline);
+            let mut event = event(&channel.session, length);
+            event.flags |= COMPLETION_INLINE;
+            event.value = channel.session.id();
+            event.data[..inline.len()].copy_from_slice(inline);
             match data {
                 Data::None => {}
-                Data::Eager(eager) => bytes[..eager.len()].copy_from_slice(&eager),
+                Data::Eager(eager) => event.data[..eager.len()].copy_from_slice(&eager),
                 // Nobody sends so few bytes this way.
                 Data::Rendezvous(_) => return self.break_peer(peer, Status::Protocol),
             }
-            let mut event = event(&session, length);
-            event.flags |= COMPLETION_INLINE;
-            event.value = session.id();
-            event.data = bytes;
             return self.arrived(peer, number, Arriving::Ready(event));
         }
+        let session = channel.session.clone();
         let held = if inline.is_empty() { Held::Beside(fabric, data) } else { Held::Inline(inline.into()) };
         match self.land(peer, number, &session, held) {
             Ok(arriving) => self.arrived(peer, number, arriving),

@@ -39,6 +39,9 @@ use crate::limits;
 use crate::status::{Error, Result, Status};
 use crate::telemetry::{Count, Meter, Stats};
 
+/// Rounds of progress between two looks at the clock: a look costs as much as a round.
+const CLOCK: u32 = 32;
+
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
 const POISONED: u8 = 2;
@@ -162,7 +165,9 @@ impl Worker {
                 refused = status;
                 break;
             }
-            match (batch.run(request), &mut core) {
+            let sent = core.as_mut().is_some_and(|core| core.send_request(self, request));
+            match (if sent { None } else { batch.run(request) }, &mut core) {
+                (None, _) if sent => queued += 1,
                 (Some(completion), Some(core)) => core.announce(completion),
                 (Some(completion), None) => finished.push(completion),
                 (None, core) => {
@@ -244,8 +249,10 @@ impl Worker {
     fn poll_core(&self, timeout: Option<Duration>, out: &mut [Completion]) -> Result<usize> {
         let mut core = self.core.lock();
         let mut waiting: Option<(Instant, Option<Instant>)> = None;
+        let mut rounds = 0u32;
         loop {
-            if let Err(error) = self.state_status().map_err(Error::from).and_then(|()| self.round(&mut core)) {
+            if let Err(error) = self.state_status().map_err(Error::from).and_then(|()| self.round(&mut core))
+            {
                 // Of a poisoned worker the ends of its requests are left to take.
                 let taken = core.take_completions(out);
                 return if taken > 0 { Ok(taken) } else { Err(error) };
@@ -253,6 +260,10 @@ impl Worker {
             let taken = core.take_completions(out);
             if taken > 0 || timeout == Some(Duration::ZERO) || out.is_empty() {
                 return Ok(taken);
+            }
+            rounds += 1;
+            if rounds % CLOCK != 1 {
+                continue;
             }
             let now = Instant::now();
             let (began, until) = *waiting.get_or_insert((now, timeout.and_then(|t| now.checked_add(t))));

@@ -23,6 +23,17 @@ pub(in crate::engine) enum Local {
     Copied(Box<[u8]>),
 }
 
+impl Local {
+    /// Bytes that were copied at submit.
+    pub(in crate::engine) fn bytes(&self) -> &[u8] {
+        match self {
+            Local::Inline(short) => short.as_slice(),
+            Local::Copied(bytes) => bytes,
+            Local::None | Local::Span(_) => &[],
+        }
+    }
+}
+
 /// Bytes of a short message.
 pub(in crate::engine) struct Short {
     bytes: [u8; SHORT],

@@ -47,7 +47,7 @@ pub fn serve(arguments: &Arguments) -> Done {
 /// Answers every message with itself.
 fn echo(node: &Node) -> Done {
     let mut out = [Completion::default(); 64];
-    let taken = node.worker.poll(Some(Duration::ZERO), &mut out)?;
+    let taken = node.worker.poll(Some(Duration::from_millis(10)), &mut out)?;
     for message in
         out[..taken].iter().filter(|c| c.op == Op::Message as u32 && c.flags & COMPLETION_EVENT != 0)
     {

@@ -80,7 +80,7 @@ pub fn message(arguments: &Arguments) -> Done {
         node.worker.submit(&[send]);
         let (mut sent, mut came) = (false, false);
         while !(sent && came) {
-            let taken = node.worker.poll(Some(std::time::Duration::ZERO), &mut out)?;
+            let taken = node.worker.poll(Some(std::time::Duration::from_secs(1)), &mut out)?;
             for completion in &out[..taken] {
                 crate::node::check(completion)?;
                 sent |= completion.op == Op::Send as u32;
