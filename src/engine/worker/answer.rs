@@ -8,7 +8,7 @@ use super::fabric::{Ended, Started, Token};
 use super::pending::Outcome;
 use super::work::Local;
 use crate::engine::control::KeyGrant;
-use crate::engine::frame::{Frame, Kind, Operands, Parts};
+use crate::engine::frame::{Frame, Kind, Operands, Parts, Short};
 use crate::engine::import;
 use crate::engine::key::Key;
 use crate::engine::options::way;
@@ -23,17 +23,14 @@ impl Core {
     /// can tell who it is.
     pub(super) fn receive(&mut self, fabric: usize, message: Message) {
         let (bytes, data) = message.split();
+        if let (Some((short, message)), Data::None) = (Short::decode(&bytes), &data) {
+            return self.short_message(fabric, &short, message);
+        }
         let decoded = Frame::decode(&bytes, data.len() as u64);
         let Ok(Parts { frame, kind, header, inline }) = decoded else {
             return self.context.meter().add(Count::Refused, 1);
         };
-        let mut peer = self.peer_of(frame.route.get());
-        if peer.is_none() {
-            // The notice that a worker attached may be in the inbox while its first frame is here.
-            self.take_notices();
-            peer = self.peer_of(frame.route.get());
-        }
-        let Some(peer) = peer.filter(|id| self.peers.get(*id).is_some_and(|p| p.fabric == fabric)) else {
+        let Some(peer) = self.sender(fabric, frame.route.get()) else {
             return self.context.meter().add(Count::Refused, 1);
         };
         let channel = frame.channel.get();
@@ -52,6 +49,27 @@ impl Core {
             Kind::PutReply => self.put_answered(peer, &frame),
             Kind::AtomicReply => self.atomic_answered(peer, &frame, header),
         }
+    }
+
+    /// The peer that a route of ours names, if its frames come over this fabric.
+    fn sender(&mut self, fabric: usize, route: u32) -> Option<u64> {
+        let mut peer = self.peer_of(route);
+        if peer.is_none() {
+            // The notice that a worker attached may be in the inbox while its first frame is here.
+            self.take_notices();
+            peer = self.peer_of(route);
+        }
+        peer.filter(|id| self.peers.get(*id).is_some_and(|peer| peer.fabric == fabric))
+    }
+
+    fn short_message(&mut self, fabric: usize, short: &Short, message: &[u8]) {
+        let Some(peer) = self.sender(fabric, short.route.get()) else {
+            return self.context.meter().add(Count::Refused, 1);
+        };
+        if short.credits.get() > 0 {
+            self.window_opened(peer, short.channel.get(), u32::from(short.credits.get()));
+        }
+        self.message_came(fabric, peer, short.channel.get(), message, Data::None);
     }
 
     /// The operation that a reply is for, if it still waits and was asked of this peer.

@@ -12,7 +12,7 @@ use super::fabric::{Started, Token};
 use super::pending::{Outcome, Pending};
 use super::work::Local;
 use crate::engine::buffer::Buffer;
-use crate::engine::frame::{Compact, Frame, Kind};
+use crate::engine::frame::{Compact, Frame, Kind, Short};
 use crate::engine::handle;
 use crate::engine::info::SessionState;
 use crate::engine::pool::UNINITIALISED;
@@ -80,10 +80,10 @@ impl Core {
         self.context.touch(session);
         let id = self.ops.next_id();
         let began = self.sampling().then(Instant::now);
-        let mut frame = Frame::new(Kind::Message, route, number, id);
-        frame.credits = session.take_consumed().into();
-        let Ok(room) = self.compact.fill(frame, &[], data.len(), 0) else { return false };
-        room.copy_from_slice(data);
+        let short = Short::new(route, number, session.take_consumed() as u16);
+        if self.compact.fill_short(short, data).is_err() {
+            return false;
+        }
         let length = data.len() as u64;
         match self.fabrics.send(fabric, endpoint, self.compact.as_bytes(), None, Token::Op(id)) {
             Ok(Started::Done) => {

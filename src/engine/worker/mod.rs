@@ -262,7 +262,7 @@ impl Worker {
                 return Ok(taken);
             }
             rounds += 1;
-            if rounds % CLOCK != 1 {
+            if !rounds.is_multiple_of(CLOCK) {
                 continue;
             }
             let now = Instant::now();
