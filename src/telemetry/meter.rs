@@ -11,7 +11,7 @@ use crate::engine::request::Op;
 use crate::status::Status;
 
 /// One operation in this many has its latency measured: reading the clock costs more than a mapped get.
-pub const SAMPLE: u32 = 16;
+pub const SAMPLE: u32 = 64;
 
 /// Words of [`Counters`] that are in use, by their place there.
 #[derive(Clone, Copy)]
