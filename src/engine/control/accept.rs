@@ -285,6 +285,11 @@ impl Reactor {
 }
 
 impl ListenerEntry {
+    /// The address it is bound to.
+    pub fn address(&self) -> &str {
+        self.sockets.address()
+    }
+
     /// Makes epoll watch one of the sockets, or not.
     fn watch(&mut self, core: &Core, id: u32, local: bool, on: bool) -> Result<()> {
         let part = if local { Part::LocalListener } else { Part::Listener };

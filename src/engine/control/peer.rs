@@ -242,7 +242,12 @@ impl Peer {
     ) -> Result<()> {
         let refused =
             |status: Status, text: &str| Message::AttachRefused { request, status, text: text.to_owned() };
-        let entry = self.listener.and_then(|id| listeners.get(&id).map(|entry| (id, entry)));
+        // A listener that was closed and opened again on the same address takes over the links of the old one.
+        let same = |entry: &&ListenerEntry| entry.address() == self.link.address();
+        let entry = self.listener.and_then(|id| match listeners.get(&id) {
+            Some(entry) => Some((id, entry)),
+            None => listeners.iter().find(|(_, entry)| same(entry)).map(|(id, entry)| (*id, entry)),
+        });
         let Some((listener, entry)) = entry else {
             return self.send(core, &refused(Status::Unreachable, "the listener is closed"), None);
         };
