@@ -34,7 +34,10 @@ pub struct Context {
     control: Arc<Control>,
     workers: Mutex<Vec<Arc<Worker>>>,
     numbers: Mutex<Vec<bool>>,
+    /// Slots in use, with those that are set aside.
     sessions: AtomicU32,
+    /// Slots that peers were granted and have not used.
+    granted: AtomicU32,
     meter: Meter,
     retired: Mutex<Stats>,
     opened: Instant,
@@ -71,6 +74,7 @@ impl Context {
             workers: Mutex::default(),
             numbers: Mutex::default(),
             sessions: AtomicU32::new(0),
+            granted: AtomicU32::new(0),
             meter: Meter::default(),
             retired: Mutex::default(),
             opened: Instant::now(),
@@ -130,7 +134,10 @@ impl Context {
             memory_retired: memory.retired,
             memory_huge: memory.huge + memory.advised,
             max_sessions: self.options.max_sessions,
-            sessions: self.sessions.load(Ordering::Relaxed),
+            sessions: self
+                .sessions
+                .load(Ordering::Acquire)
+                .saturating_sub(self.granted.load(Ordering::Acquire)),
         })
     }
 
@@ -295,7 +302,27 @@ impl Context {
             granted = most.min(left.div_ceil(4));
             (granted > 0).then_some(used + granted)
         });
-        if taken.is_ok() { granted } else { 0 }
+        if taken.is_err() {
+            return 0;
+        }
+        self.granted_back(granted);
+        granted
+    }
+
+    /// Granted slots have become sessions.
+    pub(super) fn granted_used(&self, count: u32) {
+        self.granted.fetch_sub(count, Ordering::AcqRel);
+    }
+
+    /// Slots of sessions that ended are the peer's again.
+    pub(super) fn granted_back(&self, count: u32) {
+        self.granted.fetch_add(count, Ordering::AcqRel);
+    }
+
+    /// Slots that a peer never used are free.
+    pub(super) fn unreserve_granted(&self, count: u32) {
+        self.granted_used(count);
+        self.unreserve_sessions(count);
     }
 
     pub(super) fn unreserve_sessions(&self, count: u32) {

@@ -209,6 +209,11 @@ impl Exports {
         }
     }
 
+    /// Whether the peer at the other end of `link` has memory of ours mapped: what it does there, nobody here sees.
+    pub fn is_mapped_by(&self, link: u32) -> bool {
+        self.grants.lock().by_link.range((link, 0)..=(link, u64::MAX)).next().is_some()
+    }
+
     /// How many exports live.
     pub fn len(&self) -> usize {
         self.table.len()

@@ -89,6 +89,7 @@ impl Core {
     fn get_by_rendezvous(&mut self, id: u64, fabric: usize, data: Data, span: crate::engine::buffer::Span) {
         let started = self.fabrics.receive(fabric, data, span, Token::Op(id));
         let Some(pending) = self.ops.get_mut(id) else { return };
+        pending.pinned = true;
         match started {
             Ok(Started::Pending) => pending.held += 1,
             Ok(Started::Done) => {
@@ -152,13 +153,19 @@ impl Core {
         tracing::debug!(?status, "endpoint failed");
         let of = self.peers.ids(|peer| peer.fabric == fabric && peer.endpoint == Some(endpoint));
         for id in of {
-            self.break_peer(id, Status::ConnectionLost);
+            self.suspect(id);
         }
     }
 
     /// The peer has answered what a key grants.
     pub(super) fn imported(&mut self, id: u64, result: Result<KeyGrant, Error>) {
-        let Some(pending) = self.ops.get(id) else { return };
+        let asked = self.importing.remove(&id);
+        let Some(pending) = self.ops.get(id) else {
+            if let (Some((link, export)), Ok(_)) = (asked, result) {
+                self.context.control().drop_key(&link, export);
+            }
+            return;
+        };
         let Some(link) = pending.session.link().cloned() else { return };
         let Some(key) = pending.key.as_ref().and_then(|key| Key::decode(&key[..]).ok()) else { return };
         let region = result.and_then(|grant| import::region(key, &link, grant, self.context.control()));

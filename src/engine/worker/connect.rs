@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::channel::{Channel, Peer, Stage};
-use super::core::Core;
+use super::core::{Core, GRACE};
 use super::pending::Outcome;
 use crate::engine::control::{Attach, Link, Notice};
 use crate::engine::fabric::FabricKey;
@@ -39,7 +39,8 @@ impl Core {
 
     /// Opens sessions that wait, as far as credits go.
     fn open_waiting(&mut self, id: u64) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
+        // Only the dialler opens sessions.
+        let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.accepted.is_none()) else { return };
         let (Some(_), Some(link)) = (peer.open_endpoint(), peer.link.clone()) else { return };
         let mut opened = Vec::new();
         while peer.credits > 0
@@ -204,6 +205,9 @@ impl Core {
 
     fn credits_wanted(&mut self, link: &Arc<Link>, route: u32) {
         let Some(id) = self.peer_of(route) else { return };
+        if self.peers.get(id).is_none_or(|peer| peer.accepted.is_none()) {
+            return self.context.control().refuse_credits(link, route, Status::Protocol);
+        }
         let granted = self.context.reserve_sessions(limits::SESSION_CREDITS);
         let control = self.context.control();
         if granted == 0 {
@@ -255,6 +259,7 @@ impl Core {
         }
         // The slot that was granted becomes the session's.
         peer.granted -= 1;
+        self.context.granted_used(1);
         let session = match Session::create(&worker, link.address(), user_data, true) {
             Ok(session) => session,
             Err(_) => return self.break_peer(id, Status::LimitReached),
@@ -330,7 +335,9 @@ impl Core {
             peer.credits += 1;
         } else {
             // The dialler may open another one in its place.
-            peer.granted += u32::from(channel.session.give_slot());
+            let slots = u32::from(channel.session.give_slot());
+            peer.granted += slots;
+            self.context.granted_back(slots);
         }
         let session = channel.session.clone();
         self.drop_arriving(channel.arriving);
@@ -363,15 +370,40 @@ impl Core {
         let numbers: Vec<u32> = peer.channels.iter().map(|(number, _)| number).collect();
         for number in numbers {
             if let Some(session) = self.end_channel(id, number, status) {
-                self.announce_end(&session, SessionState::Lost, status);
+                match status {
+                    // The owner of the peer's worker closed it.
+                    Status::Canceled => self.announce_end(&session, SessionState::Closed, Status::Ok),
+                    _ => self.announce_end(&session, SessionState::Lost, status),
+                }
             }
         }
         let granted = self.peers.get(id).map_or(0, |peer| peer.granted);
-        self.context.unreserve_sessions(granted);
+        self.context.unreserve_granted(granted);
         self.peer_failed(id, &status.into());
     }
 
-    /// The data path of a peer failed or broke the protocol: the link goes with it.
+    /// UCX gave up a peer's endpoint: its worker has closed, or its process is gone. The control connection says which,
+    /// mostly at once; who waits for it longer than a moment is lost. The link may carry other workers, and stays.
+    pub(super) fn suspect(&mut self, id: u64) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.stage = Stage::Down;
+        if let Some(endpoint) = peer.endpoint.take() {
+            let fabric = peer.fabric;
+            self.fabrics.disconnect(fabric, endpoint);
+        }
+        self.timers.add_peer(id, GRACE);
+    }
+
+    /// A suspect about whom nothing was heard.
+    pub(super) fn condemn(&mut self, id: u64) {
+        let Some(peer) = self.peers.get(id).filter(|peer| peer.stage == Stage::Down) else { return };
+        if let Some(link) = peer.link.clone() {
+            self.context.control().detach(&link, self.route_of(id), Status::ConnectionLost);
+        }
+        self.drop_peer(id, Status::ConnectionLost);
+    }
+
+    /// A peer broke the protocol, or cannot be served: the link goes with it.
     pub(super) fn break_peer(&mut self, id: u64, status: Status) {
         self.break_link(id, status, "the data path failed");
         self.drop_peer(id, status);
@@ -388,6 +420,10 @@ impl Core {
         let mut expired = Vec::new();
         for id in self.peers.ids(|peer| peer.stage == Stage::Up) {
             let Some(peer) = self.peers.get_mut(id) else { continue };
+            let link = peer.link.as_ref().filter(|_| peer.accepted.is_some());
+            if link.is_some_and(|link| self.context.exports().is_mapped_by(link.id())) {
+                continue;
+            }
             let old =
                 peer.channels.iter().filter(|(_, c)| ticks.wrapping_sub(c.session.last_used()) >= limit);
             expired.extend(old.map(|(number, channel)| (id, number, channel.session.clone())));

@@ -12,7 +12,7 @@ use super::pending::{Outcome, Pending};
 use super::timer::Timers;
 use super::{Order, Worker, take};
 use crate::engine::context::Context;
-use crate::engine::control::Notice;
+use crate::engine::control::{Link, Notice};
 use crate::engine::inbox::Inbox;
 use crate::engine::region::Region;
 use crate::engine::request::{Completion, Op};
@@ -27,7 +27,7 @@ const ROUND: usize = 256;
 const NAP: Duration = Duration::from_millis(100);
 
 /// How long UCX has to let go of operations of a lost peer before they complete without.
-const GRACE: Duration = Duration::from_millis(50);
+pub(super) const GRACE: Duration = Duration::from_millis(50);
 
 /// State of the thread that makes progress.
 pub(super) struct Core {
@@ -46,6 +46,8 @@ pub(super) struct Core {
     /// Channels with messages that found no memory.
     pub(super) starved: Vec<(u64, u32)>,
     pub(super) imports: std::collections::HashMap<(u32, u64), Weak<Region>>,
+    /// Imports that the peer has not answered: by operation, what a grant that comes too late is given back with.
+    pub(super) importing: std::collections::HashMap<u64, (Arc<Link>, u64)>,
     pub(super) rkeys: super::rma::Rkeys,
     /// This worker's number in its context; part of its routes.
     pub(super) number: u32,
@@ -74,6 +76,7 @@ impl Core {
             incoming: Slots::new(),
             starved: Vec::new(),
             imports: std::collections::HashMap::new(),
+            importing: std::collections::HashMap::new(),
             rkeys: super::rma::Rkeys::new(),
             number,
             out: VecDeque::new(),
@@ -174,7 +177,8 @@ impl Core {
         }
         let id = self.ops.insert(pending);
         if timeout_us > 0 {
-            self.timers.compact(self.ops.len(), |id| self.ops.get(id).is_some());
+            let live = |id| Timers::peer(id).is_some() || self.ops.get(id).is_some();
+            self.timers.compact(self.ops.len(), live);
             self.timers.add(id, Duration::from_micros(timeout_us.into()));
         }
         id
@@ -271,11 +275,13 @@ impl Core {
         true
     }
 
-    /// Ends an operation early; what UCX still holds of it is waited for.
+    /// Ends an operation early. What UCX still holds of the user's memory is waited for, a frame of ours is not.
     pub(super) fn abort(&mut self, id: u64, status: Status) {
-        let pieces = self.ops.ids(|piece| piece.parent == Some(id));
-        for piece in pieces {
-            self.settle(piece, Outcome::of(status));
+        for piece in self.ops.ids(|piece| piece.parent == Some(id)) {
+            self.abort(piece, status);
+        }
+        if let Some(pending) = self.ops.get_mut(id).filter(|pending| !pending.pinned) {
+            pending.held = 0;
         }
         self.settle(id, Outcome::of(status));
     }
@@ -310,6 +316,10 @@ impl Core {
 
     fn expire(&mut self, now: Instant) {
         while let Some(id) = self.timers.pop(now) {
+            if let Some(peer) = Timers::peer(id) {
+                self.condemn(peer);
+                continue;
+            }
             match self.ops.get(id) {
                 Some(pending) if pending.lost => self.give_up(id),
                 Some(_) => self.abort(id, Status::TimedOut),
@@ -329,14 +339,29 @@ impl Core {
         self.fabrics.arm()
     }
 
+    /// The same for somebody else's sleep on [`Core::event_fd`], which ends when the next deadline is due.
+    pub fn arm_for_others(&mut self, worker: &Worker) -> Result<bool> {
+        // The last sleep is over, whatever ended it.
+        self.inbox.waker().finish_sleep();
+        Ok(self.arm(worker)? && {
+            self.fabrics.ring_in(Some(self.nap(None)))?;
+            true
+        })
+    }
+
+    /// How long a sleep may last.
+    fn nap(&self, limit: Option<Duration>) -> Duration {
+        let timer = self.timers.next().map(|at| at.saturating_duration_since(Instant::now()));
+        [limit, timer].into_iter().flatten().fold(NAP, Duration::min)
+    }
+
     /// Sleeps until something may have happened, at most `limit`.
     pub fn sleep(&mut self, worker: &Worker, limit: Option<Duration>) -> Result<()> {
         if !self.arm(worker)? {
             return Ok(());
         }
-        let timer = self.timers.next().map(|at| at.saturating_duration_since(Instant::now()));
-        let nap = [Some(NAP), limit, timer].into_iter().flatten().min();
-        let slept = self.fabrics.wait(nap);
+        self.fabrics.ring_in(None)?;
+        let slept = self.fabrics.wait(Some(self.nap(limit)));
         self.inbox.waker().finish_sleep();
         slept
     }

@@ -1,9 +1,12 @@
 //! The UCX workers below a worker, one for each fabric in use: shared memory, and each set of network devices.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 use crate::engine::buffer::Span;
 use crate::engine::context::Context;
@@ -82,14 +85,21 @@ struct Fabric {
 pub(super) struct Fabrics {
     list: Vec<Fabric>,
     epoll: OwnedFd,
+    /// Ends the sleep of somebody who waits on the epoll set and knows no deadline of ours.
+    alarm: OwnedFd,
+    alarmed: bool,
 }
 
 impl Fabrics {
     pub fn new(inbox: &Inbox<Notice>) -> Result<Fabrics> {
         let epoll =
             epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| Error::os("epoll_create", &e.into()))?;
-        let fabrics = Fabrics { list: Vec::new(), epoll };
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)
+            .map_err(|e| Error::os("timerfd_create", &e.into()))?;
+        let fabrics = Fabrics { list: Vec::new(), epoll, alarm, alarmed: false };
         fabrics.watch(inbox.fd())?;
+        fabrics.watch(fabrics.alarm.as_fd())?;
         Ok(fabrics)
     }
 
@@ -220,6 +230,20 @@ impl Fabrics {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(errno) => Err(Error::os("epoll_wait", &errno.into())),
         }
+    }
+
+    /// Sets the alarm, or makes it quiet.
+    pub fn ring_in(&mut self, after: Option<Duration>) -> Result<()> {
+        if after.is_none() && !self.alarmed {
+            return Ok(());
+        }
+        self.alarmed = after.is_some();
+        let nothing = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // Zero would switch it off.
+        let after = after.and_then(|after| Timespec::try_from(after.max(Duration::from_nanos(1))).ok());
+        let setting = Itimerspec { it_interval: nothing, it_value: after.unwrap_or(nothing) };
+        let set = timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &setting);
+        set.map(drop).map_err(|errno| Error::os("timerfd_settime", &errno.into()))
     }
 
     /// The epoll set, for somebody else's.

@@ -174,6 +174,7 @@ impl Core {
             None => Err(Status::ConnectionLost),
         };
         let Some(pending) = self.ops.get_mut(id) else { return };
+        pending.pinned |= matches!(payload, Local::Span(span) if span.len() > Compact::room(header.len()));
         match started {
             Ok(Started::Done) => {
                 if pending.op == Op::Send {
@@ -284,6 +285,7 @@ impl Core {
             ways: self.context.ways(&link),
             fabric: link.fabric() as u8,
         };
+        self.importing.insert(id, (link.clone(), key.export));
         self.context.control().import(&link, &self.inbox, id, ask);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::channel::Arriving;
 use super::core::Core;
@@ -77,6 +77,9 @@ impl Core {
             Ok(Started::Pending) => {
                 let pending = Pending::new(work.user_data, Op::Send, session.clone());
                 self.ops.insert(Pending { length: work.length, held: 1, started: began, ..pending });
+                if work.timeout_us > 0 {
+                    self.timers.add(id, Duration::from_micros(work.timeout_us.into()));
+                }
             }
             Err(status) => self.complete(work.user_data, Op::Send, Outcome::of(status)),
         }

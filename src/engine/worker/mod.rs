@@ -243,10 +243,14 @@ impl Worker {
 
     fn poll_core(&self, timeout: Option<Duration>, out: &mut [Completion]) -> Result<usize> {
         let mut core = self.core.lock();
-        self.state_status()?;
         let mut waiting: Option<(Instant, Option<Instant>)> = None;
         loop {
-            self.guarded(|| core.progress(self))?;
+            if let Err(error) = self.state_status().map_err(Error::from).and_then(|()| self.round(&mut core))
+            {
+                // Of a poisoned worker the ends of its requests are left to take.
+                let taken = core.take_completions(out);
+                return if taken > 0 { Ok(taken) } else { Err(error) };
+            }
             let taken = core.take_completions(out);
             if taken > 0 || timeout == Some(Duration::ZERO) || out.is_empty() {
                 return Ok(taken);
@@ -273,7 +277,8 @@ impl Worker {
             if self.ready.take_wake() {
                 return Ok(0);
             }
-            if self.arm() != Status::Ok {
+            self.ready.arm();
+            if !self.delivered.lock().is_empty() {
                 continue;
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -282,6 +287,12 @@ impl Worker {
             }
             self.ready.wait(left)?;
         }
+    }
+
+    /// A round of progress; a panic in it ends every request.
+    fn round(&self, core: &mut Core) -> Result<bool> {
+        let busy = self.guarded(|| core.progress(self));
+        busy.inspect_err(|_| core.fail_everything(self, Status::Panic))
     }
 
     /// Room for one more completion.
@@ -352,14 +363,16 @@ impl Worker {
         match self.mode {
             Mode::Threaded => {
                 self.ready.arm();
-                if self.delivered.lock().is_empty() { Status::Ok } else { Status::NotReady }
+                let quiet = self.delivered.lock().is_empty() && !self.ready.take_wake();
+                if quiet { Status::Ok } else { Status::NotReady }
             }
             Mode::Polled => {
                 let mut core = self.core.lock();
                 if core.has_completions() {
                     return Status::NotReady;
                 }
-                match self.guarded(|| core.arm(self)) {
+                match self.guarded(|| core.arm_for_others(self)) {
+                    Ok(Ok(true)) if self.ready.take_wake() => Status::NotReady,
                     Ok(Ok(true)) => Status::Ok,
                     Ok(Ok(false)) => Status::NotReady,
                     Ok(Err(error)) | Err(error) => error.status,

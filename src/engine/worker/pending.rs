@@ -45,6 +45,8 @@ pub(super) struct Pending {
     pub way: u32,
     /// Operations of UCX that may still touch its memory.
     pub held: u32,
+    /// Whether UCX was given memory of the user's; else all it holds is a frame of ours, which nobody waits for.
+    pub pinned: bool,
     pub outcome: Option<Outcome>,
     /// Its peer is lost: if UCX does not let go soon, it completes without.
     pub lost: bool,
@@ -77,6 +79,7 @@ impl Pending {
             length: 0,
             way: way::MESSAGE,
             held: 0,
+            pinned: false,
             outcome: None,
             lost: false,
             done: 0,

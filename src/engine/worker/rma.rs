@@ -34,6 +34,7 @@ impl Core {
     pub(super) fn issue_rma(&mut self, id: u64, region: &Arc<Region>) {
         let result = self.start_rma(id, region);
         let Some(pending) = self.ops.get_mut(id) else { return };
+        pending.pinned = true;
         match result {
             Ok(Started::Pending) => pending.held += 1,
             Ok(Started::Done) => {

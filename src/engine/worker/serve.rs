@@ -28,14 +28,15 @@ impl Core {
     ) {
         let number = frame.channel.get();
         let Some(to) = self.peers.get_mut(peer) else { return };
-        if to.channels.get(number).is_none() {
+        let Some(channel) = to.channels.get(number) else {
             let reply = match kind {
                 Kind::Get => Kind::GetReply,
                 Kind::Put => Kind::PutReply,
                 _ => Kind::AtomicReply,
             };
             return self.reply(peer, frame, reply, Status::Canceled);
-        }
+        };
+        channel.session.touch(self.context.ticks());
         match kind {
             Kind::Get => self.serve_get(peer, frame, header),
             Kind::Put => self.serve_put(fabric, peer, frame, header, inline, data),

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// How often sessions are looked at for expiry.
 const SWEEP: Duration = Duration::from_millis(250);
 
+/// Marks ids of peers among those of operations; ids leave the three highest bits free.
+const PEER: u64 = 1 << 63;
+
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Instant, u64)>>,
     sweep: Option<Instant>,
@@ -22,6 +25,16 @@ impl Timers {
         if let Some(at) = Instant::now().checked_add(after) {
             self.heap.push(Reverse((at, id)));
         }
+    }
+
+    /// The same for a peer.
+    pub fn add_peer(&mut self, id: u64, after: Duration) {
+        self.add(id | PEER, after);
+    }
+
+    /// The peer that an entry is about, if it is about one.
+    pub fn peer(id: u64) -> Option<u64> {
+        (id & PEER != 0).then_some(id & !PEER)
     }
 
     /// Drops entries of operations that have ended once they are the larger part.
