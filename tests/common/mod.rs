@@ -10,7 +10,7 @@ use rdma_engine::engine::context::Context;
 use rdma_engine::engine::handle;
 use rdma_engine::engine::listener::Listener;
 use rdma_engine::engine::options::{ContextOptions, Mode, WorkerOptions, transport};
-use rdma_engine::engine::request::{Completion, Op, Request};
+use rdma_engine::engine::request::{COMPLETION_EVENT, Completion, Op, Request};
 use rdma_engine::engine::session::Session;
 use rdma_engine::engine::worker::Worker;
 
@@ -26,9 +26,23 @@ pub struct Node {
 
 impl Node {
     pub fn new(options: &ContextOptions, mode: Mode) -> Node {
+        Node::with(options, &WorkerOptions { mode, ..WorkerOptions::default() })
+    }
+
+    pub fn with(options: &ContextOptions, worker: &WorkerOptions) -> Node {
         let context = Context::open(options).unwrap();
-        let worker = Worker::open(&context, &WorkerOptions { mode, ..WorkerOptions::default() }).unwrap();
+        let worker = Worker::open(&context, worker).unwrap();
         Node { context, worker, kept: Vec::new() }
+    }
+
+    /// How many completions of requests with this user data came and were not taken.
+    pub fn answers(&self, user_data: u64) -> usize {
+        self.kept.iter().filter(|c| c.user_data == user_data && c.flags & COMPLETION_EVENT == 0).count()
+    }
+
+    /// Connects to `address`, without waiting for it.
+    pub fn dial(&self, address: &str, user_data: u64) -> Arc<Session> {
+        Session::connect(&self.worker, address, user_data).unwrap()
     }
 
     /// Takes what there is.
@@ -112,6 +126,16 @@ impl Pair {
         }
     }
 
+    /// Polls the client until it has what is wanted; the server's worker may be closed.
+    pub fn wait_client_alone(&mut self, wanted: impl Fn(&Completion) -> bool) -> Completion {
+        let mut found = None;
+        drive(&mut [&mut self.client], "a completion at the client", |nodes| {
+            found = nodes[0].take(&wanted);
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
     /// Polls both until the server has what is wanted.
     pub fn wait_server(&mut self, wanted: impl Fn(&Completion) -> bool) -> Completion {
         let until = Instant::now() + PATIENCE;
@@ -159,15 +183,34 @@ pub fn with_transports(transports: u32) -> ContextOptions {
 
 /// Address and options of each way a test should be tried.
 pub fn roads() -> Vec<(&'static str, String, ContextOptions)> {
-    let path = format!("unix:///tmp/rde-test-{}-{}.sock", std::process::id(), unique());
     vec![
-        ("unix", path, ContextOptions::default()),
+        ("unix", unix_address(), ContextOptions::default()),
         ("tcp to the same host", "tcp://127.0.0.1:0".into(), ContextOptions::default()),
         ("tcp", "tcp://127.0.0.1:0".into(), with_transports(transport::TCP)),
     ]
 }
 
-fn unique() -> u64 {
+/// The status of a completion.
+pub fn status(completion: &Completion) -> Status {
+    Status::from_i32(completion.status).unwrap()
+}
+
+/// A path for a Unix socket that nobody else uses, as an address.
+pub fn unix_address() -> String {
+    format!("unix:///tmp/rde-test-{}-{}.sock", std::process::id(), unique())
+}
+
+/// Polls all nodes until `done` holds.
+pub fn drive(nodes: &mut [&mut Node], what: &str, mut done: impl FnMut(&mut [&mut Node]) -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !done(nodes) {
+        nodes.iter_mut().for_each(|node| node.poll());
+        let kept: Vec<_> = nodes.iter().map(|node| &node.kept).collect();
+        assert!(Instant::now() < until, "never: {what}; kept {kept:?}");
+    }
+}
+
+pub fn unique() -> u64 {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }
