@@ -233,16 +233,17 @@ impl Reactor {
             shared.commands.waker().prepare_sleep();
             self.core.wait(&mut events).map_err(|errno| Error::os("epoll_wait", &errno.into()))?;
             shared.commands.waker().finish_sleep();
+            // Before the sockets: who was told of a listener may use it at once.
+            shared.commands.drain_into(&mut batch);
+            self.commands.extend(batch.drain(..));
+            while let Some(command) = self.commands.pop_front() {
+                self.on_command(command);
+            }
             for event in &events {
                 let data = event.data;
                 if let Some(token) = Token::from_u64(data.u64()) {
                     self.on_event(token);
                 }
-            }
-            shared.commands.drain_into(&mut batch);
-            self.commands.extend(batch.drain(..));
-            while let Some(command) = self.commands.pop_front() {
-                self.on_command(command);
             }
             // After the sockets: what a peer sent while we were stopped counts before its silence does.
             self.on_timers();

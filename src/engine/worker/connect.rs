@@ -42,7 +42,8 @@ impl Core {
 
     /// Opens sessions that wait, as far as credits go.
     fn open_waiting(&mut self, id: u64) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
+        // Only the dialler opens sessions.
+        let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.accepted.is_none()) else { return };
         let (Some(_), Some(link)) = (peer.open_endpoint(), peer.link.clone()) else { return };
         let mut opened = Vec::new();
         while peer.credits > 0
@@ -208,6 +209,9 @@ impl Core {
 
     fn credits_wanted(&mut self, link: &Arc<Link>, route: u32) {
         let Some(id) = self.peer_of(route) else { return };
+        if self.peers.get(id).is_none_or(|peer| peer.accepted.is_none()) {
+            return self.context.control().refuse_credits(link, route, Status::Protocol);
+        }
         let granted = self.context.reserve_sessions(limits::SESSION_CREDITS);
         let control = self.context.control();
         if granted == 0 {
