@@ -415,9 +415,9 @@ typedef struct {
     uint64_t memory_huge_bytes;
     /** Path of the UCX library that was loaded. */
     char ucx_path[256];
-    /** UCX transports of what was opened so far, comma-separated. */
+    /** UCX transports that the options allow and this machine has, comma-separated. */
     char transports[256];
-    /** UCX devices of what was opened so far, comma-separated. */
+    /** Their devices, comma-separated. */
     char devices[256];
 } rde_context_details;
 

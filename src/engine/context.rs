@@ -119,7 +119,8 @@ impl Context {
     pub fn info(&self) -> Result<ContextInfo> {
         let library = ucx::library()?;
         let memory = self.pool.statistics();
-        let (mut transports, mut devices): (Vec<_>, Vec<_>) = self.fabrics.resources()?.into_iter().unzip();
+        let (mut transports, mut devices): (Vec<_>, Vec<_>) =
+            self.fabrics.resources(&self.options)?.into_iter().unzip();
         for names in [&mut transports, &mut devices] {
             names.sort();
             names.dedup();

@@ -72,6 +72,21 @@ fn device_of(address: IpAddr) -> Result<String> {
     })
 }
 
+/// Transports that the options allow, as UCX names them.
+fn allowed(options: &ContextOptions) -> Vec<&'static str> {
+    let mut tls = Vec::new();
+    if options.transports & transport::SHARED != 0 {
+        tls.push("posix,cma,self");
+    }
+    if options.transports & transport::TCP != 0 {
+        tls.push("tcp,self");
+    }
+    if options.transports & transport::RDMA != 0 && has_rdma_device() {
+        tls.push("rc,dc,ud");
+    }
+    tls
+}
+
 /// UCX contexts by fabric, opened when they are first needed.
 #[derive(Default)]
 pub struct Fabrics {
@@ -96,11 +111,23 @@ impl Fabrics {
         Ok(context)
     }
 
-    /// `(transport, device)` of everything opened so far.
-    pub fn resources(&self) -> Result<Vec<(String, String)>> {
+    /// `(transport, device)` of everything that the options allow, whether it is open yet or not. UCX has to look at
+    /// the devices for that, which takes milliseconds; what is opened only for it is closed again.
+    pub fn resources(&self, options: &ContextOptions) -> Result<Vec<(String, String)>> {
         let mut all = Vec::new();
         for context in self.open.lock().values() {
             all.extend(context.resources()?);
+        }
+        for tls in allowed(options) {
+            let config = ucx::ContextConfig {
+                tls: tls.into(),
+                net_devices: options.devices.clone(),
+                ..ucx::ContextConfig::default()
+            };
+            // A transport that this machine does not have is simply not listed.
+            if let Ok(context) = ucx::Context::new(&config) {
+                all.extend(context.resources()?);
+            }
         }
         Ok(all)
     }

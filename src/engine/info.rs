@@ -9,9 +9,9 @@ pub struct ContextInfo {
     pub ucx_version: (u32, u32, u32),
     /// Path of the UCX library that was loaded.
     pub ucx_path: String,
-    /// UCX transports in use or usable, comma-separated.
+    /// UCX transports that the options allow and this machine has, comma-separated.
     pub transports: String,
-    /// UCX devices, comma-separated.
+    /// Their devices, comma-separated.
     pub devices: String,
     /// Bytes of registered memory: limit, handed out, revoked but still mapped by a peer.
     pub memory_limit: u64,

@@ -244,9 +244,9 @@ pub struct rde_context_details {
     pub memory_huge_bytes: u64,
     /// Path of the UCX library that was loaded.
     pub ucx_path: [c_char; 256],
-    /// UCX transports of what was opened so far, comma-separated.
+    /// UCX transports that the options allow and this machine has, comma-separated.
     pub transports: [c_char; 256],
-    /// UCX devices of what was opened so far, comma-separated.
+    /// Their devices, comma-separated.
     pub devices: [c_char; 256],
 }
 
