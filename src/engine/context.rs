@@ -198,8 +198,8 @@ impl Context {
     pub fn release_buffer(&self, buffer: &Arc<Buffer>) -> Result<()> {
         handle::BUFFERS.remove(buffer.id()).ok_or(Status::StaleHandle)?;
         self.pool.release(buffer)?;
-        for (export, link) in self.exports.revoke_buffer(buffer) {
-            self.tell_revoked(export, &[link]);
+        for (export, links) in self.exports.revoke_buffer(buffer) {
+            self.tell_revoked(export, &links);
         }
         Ok(())
     }

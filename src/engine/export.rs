@@ -143,8 +143,8 @@ impl Exports {
     }
 
     /// Ends every key of a buffer, as [`Exports::revoke`] does; release the buffer first, so that no new one is made
-    /// meanwhile. Answers (export, link) for those that had one mapped.
-    pub fn revoke_buffer(&self, buffer: &Arc<Buffer>) -> Vec<(u64, u32)> {
+    /// meanwhile. Answers each export with the links that had it mapped.
+    pub fn revoke_buffer(&self, buffer: &Arc<Buffer>) -> Vec<(u64, Vec<u32>)> {
         let identity = identity(buffer);
         let exports: Vec<u64> = self
             .by_buffer
@@ -152,8 +152,7 @@ impl Exports {
             .range((identity, 0)..=(identity, u64::MAX))
             .map(|(_, export)| *export)
             .collect();
-        let revoked = exports.into_iter().filter_map(|export| Some((export, self.revoke(export).ok()?)));
-        revoked.flat_map(|(export, links)| links.into_iter().map(move |link| (export, link))).collect()
+        exports.into_iter().filter_map(|export| Some((export, self.revoke(export).ok()?))).collect()
     }
 
     /// Ends every key, before its context is closed.

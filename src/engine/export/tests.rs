@@ -80,7 +80,7 @@ fn what_cannot_be_exported_is_refused() {
     exports.revoke(first.export).unwrap();
     exports.export(&buffer, 0, 64, READ).unwrap();
     pool.release(&buffer).unwrap();
-    assert_eq!(exports.revoke_buffer(&buffer), []);
+    assert!(exports.revoke_buffer(&buffer).iter().all(|(_, links)| links.is_empty()));
     assert_eq!(exports.len(), 0);
     assert_eq!(refused(&buffer, 0, 64), Status::WrongState);
 }
@@ -108,7 +108,7 @@ fn a_revoked_key_stays_revoked() {
     assert_eq!(exports.revoke(u64::MAX), Err(Status::NotFound));
     let other = pool.alloc(64, 0).unwrap();
     let kept = exports.export(&other, 0, 64, READ).unwrap();
-    assert_eq!(exports.revoke_buffer(&buffer), []);
+    assert!(exports.revoke_buffer(&buffer).iter().all(|(_, links)| links.is_empty()));
     assert!(keys.iter().all(|key| check(key) == Some(Status::Revoked)));
     assert_eq!((check(&kept), exports.len()), (None, 1));
 }
@@ -239,7 +239,7 @@ fn memory_that_a_peer_has_mapped_is_retired_until_nobody_holds_it() {
     pool.release(&buffer).unwrap();
     let mut told = exports.revoke_buffer(&buffer);
     told.sort_unstable();
-    assert_eq!(told, [(first.export, 7), (first.export, 9), (second.export, 9)]);
+    assert_eq!(told, [(first.export, vec![7, 9]), (second.export, vec![9])]);
     assert_eq!(exports.grant_mapping(first.export, &first.secret, 1).err().unwrap().status, Status::Revoked);
     let seen = |used, retired| {
         let statistics = pool.statistics();
