@@ -364,7 +364,10 @@ impl Core {
         peer.stage = Stage::Down;
         if let Some(endpoint) = peer.endpoint.take() {
             let fabric = peer.fabric;
-            self.fabrics.disconnect(fabric, endpoint);
+            match status {
+                Status::ConnectionLost => self.fabrics.abandon(fabric, endpoint),
+                _ => self.fabrics.disconnect(fabric, endpoint),
+            }
         }
         let Some(peer) = self.peers.get_mut(id) else { return };
         let numbers: Vec<u32> = peer.channels.iter().map(|(number, _)| number).collect();
