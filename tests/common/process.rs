@@ -71,6 +71,12 @@ impl Peer {
         }
     }
 
+    /// The next line of any kind, with its log, that has this in it.
+    pub fn line_with(&mut self, part: &str) -> String {
+        let mut lines = self.lines.by_ref().map(Result::unwrap);
+        lines.find(|line| line.contains(part)).unwrap_or_else(|| panic!("the peer ended before '{part}'"))
+    }
+
     pub fn tell(&mut self, line: &str) {
         writeln!(self.stdin, "{line}").unwrap();
     }
