@@ -43,6 +43,11 @@ impl FabricKey {
         Ok(FabricKey { tls: tls.into(), devices, rma: rdma || forced_rma(options) })
     }
 
+    /// Whether it is shared memory.
+    pub fn is_shared(&self) -> bool {
+        self.devices.is_empty() && self.tls.starts_with("posix")
+    }
+
     /// Whether a get goes by UCX here without being forced to.
     pub fn has_rdma(&self) -> bool {
         self.tls.starts_with("rc")

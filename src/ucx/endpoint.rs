@@ -166,6 +166,15 @@ impl<P: Pinned> Worker<P> {
         Ok(())
     }
 
+    /// Operations on an endpoint that UCX has not ended; 0 for one that is not open. Receives do not count: they are
+    /// the worker's.
+    pub fn in_flight_on(&self, id: EndpointId) -> u32 {
+        self.core()
+            .ok()
+            .and_then(|core| Some(core.endpoints.borrow_mut().entry(id).ok()?.in_flight))
+            .unwrap_or(0)
+    }
+
     /// Makes a peer's key usable on an endpoint.
     ///
     /// UCX believes the key: take it only from a peer that has proved who it is.

@@ -1,6 +1,9 @@
 //! Two contexts of this process, connected.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod process;
+pub mod transfer;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -207,6 +210,15 @@ pub fn drive(nodes: &mut [&mut Node], what: &str, mut done: impl FnMut(&mut [&mu
         nodes.iter_mut().for_each(|node| node.poll());
         let kept: Vec<_> = nodes.iter().map(|node| &node.kept).collect();
         assert!(Instant::now() < until, "never: {what}; kept {kept:?}");
+    }
+}
+
+/// Waits until `done` holds, which somebody else brings about.
+pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < until, "never: {what}");
+        std::thread::yield_now();
     }
 }
 

@@ -109,7 +109,10 @@ impl Core {
         let Some(pending) = self.ops.get_mut(id) else { return };
         pending.pinned = true;
         match started {
-            Ok(Started::Pending) => pending.held += 1,
+            Ok(Started::Pending) => {
+                pending.held += 1;
+                pending.receiving = true;
+            }
             Ok(Started::Done) => {
                 let length = pending.length;
                 self.settle(id, Outcome::moved(length));
@@ -169,6 +172,9 @@ impl Core {
     /// UCX gave an endpoint up.
     pub(super) fn endpoint_failed(&mut self, fabric: usize, endpoint: EndpointId, status: UcsStatus) {
         tracing::debug!(?status, "endpoint failed");
+        if self.fabrics.bury(fabric, endpoint) {
+            return;
+        }
         let of = self.peers.ids(|peer| peer.fabric == fabric && peer.endpoint == Some(endpoint));
         for id in of {
             self.suspect(id);

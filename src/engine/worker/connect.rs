@@ -77,7 +77,7 @@ impl Core {
     fn connect_failed(&mut self, session: &Arc<Session>, error: &Error) {
         session.finish(SessionState::Closed);
         let detail = if error.os_errno != 0 { error.os_errno } else { error.transport };
-        tracing::debug!(address = session.address(), %error, "connect failed");
+        tracing::warn!(address = session.address(), %error, "connect failed");
         self.connected(session, Outcome { detail, value: session.id(), ..Outcome::of(error.status) });
     }
 
@@ -379,7 +379,10 @@ impl Core {
         peer.stage = Stage::Down;
         if let Some(endpoint) = peer.endpoint.take() {
             let fabric = peer.fabric;
-            self.fabrics.disconnect(fabric, endpoint);
+            match status {
+                Status::ConnectionLost => self.fabrics.abandon(fabric, endpoint),
+                _ => self.fabrics.disconnect(fabric, endpoint),
+            }
         }
         let Some(peer) = self.peers.get_mut(id) else { return };
         let numbers: Vec<u32> = peer.channels.iter().map(|(number, _)| number).collect();

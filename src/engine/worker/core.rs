@@ -303,9 +303,11 @@ impl Core {
         }
     }
 
-    /// What UCX holds of an operation of a lost peer is given up.
+    /// What UCX holds of an operation of a lost peer is given up; but memory that it may still write to is not given
+    /// back to the user before it has let go.
     fn give_up(&mut self, id: u64) {
-        if let Some(pending) = self.ops.get_mut(id) {
+        let abandoned = self.fabrics.has_abandoned();
+        if let Some(pending) = self.ops.get_mut(id).filter(|pending| !(pending.receiving && abandoned)) {
             pending.held = 0;
             self.try_finish(id);
         }

@@ -79,6 +79,8 @@ pub(super) struct Ended {
 struct Fabric {
     key: FabricKey,
     worker: ucx::Worker<Span>,
+    /// Endpoints of silent peers, to be closed when UCX says that they failed.
+    abandoned: Vec<EndpointId>,
 }
 
 /// UCX workers by fabric, and the epoll set that they and the inbox ring.
@@ -127,7 +129,7 @@ impl Fabrics {
         // Armed or not, an epoll set never reads: only whoever sleeps arms.
         self.watch(worker.event_source()?)?;
         worker.progress()?;
-        self.list.push(Fabric { key: key.clone(), worker });
+        self.list.push(Fabric { key: key.clone(), worker, abandoned: Vec::new() });
         Ok(self.list.len() - 1)
     }
 
@@ -152,6 +154,31 @@ impl Fabrics {
         if let Err(error) = self.list[fabric].worker.close(endpoint, ucx::Close::Force, Token::Frame.pack()) {
             tracing::debug!(%error, "endpoint close");
         }
+    }
+
+    /// Ends an endpoint whose peer is lost. With bytes that TCP has not taken it stays until UCX notices too, which is
+    /// at once for a process that died: UCX 1.13 frees a connection that is closed by force under unsent bytes, and
+    /// uses it once more when a peer that was stopped or cut off comes back.
+    pub fn abandon(&mut self, fabric: usize, endpoint: EndpointId) {
+        let of = &mut self.list[fabric];
+        if of.key.is_shared() || of.worker.in_flight_on(endpoint) == 0 {
+            return self.disconnect(fabric, endpoint);
+        }
+        of.abandoned.push(endpoint);
+    }
+
+    /// Whether some endpoint was abandoned and UCX has not noticed yet.
+    pub fn has_abandoned(&self) -> bool {
+        self.list.iter().any(|fabric| !fabric.abandoned.is_empty())
+    }
+
+    /// Closes an abandoned endpoint that has failed; `false` for others.
+    pub fn bury(&mut self, fabric: usize, endpoint: EndpointId) -> bool {
+        let abandoned = &mut self.list[fabric].abandoned;
+        let Some(at) = abandoned.iter().position(|one| *one == endpoint) else { return false };
+        abandoned.swap_remove(at);
+        self.disconnect(fabric, endpoint);
+        true
     }
 
     pub fn progress(&mut self, fabric: usize) -> bool {

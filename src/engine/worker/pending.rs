@@ -47,6 +47,8 @@ pub(super) struct Pending {
     pub held: u32,
     /// Whether UCX was given memory of the user's; else all it holds is a frame of ours, which nobody waits for.
     pub pinned: bool,
+    /// Whether UCX is writing to that memory.
+    pub receiving: bool,
     pub outcome: Option<Outcome>,
     /// Its peer is lost: if UCX does not let go soon, it completes without.
     pub lost: bool,
@@ -80,6 +82,7 @@ impl Pending {
             way: way::MESSAGE,
             held: 0,
             pinned: false,
+            receiving: false,
             outcome: None,
             lost: false,
             done: 0,
