@@ -140,10 +140,14 @@ impl<T> Table<T> {
         let index = index(id);
         let slot = self.slot(index)?;
         slot.id.compare_exchange(id, 0, Ordering::AcqRel, Ordering::Relaxed).ok()?;
-        let value = slot.value.swap(None);
+        // Before the value goes, so that `was_removed` never sees neither of the two.
         let next = slot.generation.load(Ordering::Relaxed) + 1;
-        if u64::from(next) <= GENERATION_MASK {
-            slot.generation.store(next, Ordering::Relaxed);
+        let reusable = u64::from(next) <= GENERATION_MASK;
+        if reusable {
+            slot.generation.store(next, Ordering::Release);
+        }
+        let value = slot.value.swap(None);
+        if reusable {
             self.vacancies.lock().returned.push(index);
         }
         value
@@ -153,10 +157,13 @@ impl<T> Table<T> {
     pub fn was_removed(&self, id: u64) -> bool {
         let generation = (id >> INDEX_BITS & GENERATION_MASK) as u32;
         let Some(slot) = self.slot(index(id)) else { return false };
-        pack(self.kind, generation, index(id)) == id
-            && slot.id.load(Ordering::Acquire) != id
-            && (generation < slot.generation.load(Ordering::Acquire)
-                || u64::from(generation) == GENERATION_MASK)
+        if pack(self.kind, generation, index(id)) != id || slot.id.load(Ordering::Acquire) == id {
+            return false;
+        }
+        // On its way out the id is gone already and the value is still there.
+        let leaving = slot.value.load().is_some();
+        let now = slot.generation.load(Ordering::Acquire);
+        generation < now || generation == now && (leaving || u64::from(generation) == GENERATION_MASK)
     }
 
     /// How many objects are in the table, or on their way in or out.
