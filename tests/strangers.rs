@@ -78,7 +78,7 @@ fn random_bytes_on_the_listening_sockets_change_nothing_for_others() {
             let _ = stream.write_all(&bytes);
             kept.push(Box::new(stream));
         }
-        if noise.next() % 2 == 0 {
+        if noise.next().is_multiple_of(2) {
             kept.pop();
         }
         let (op, buffer) = (Op::Get as u16, ours.id());
