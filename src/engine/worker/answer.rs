@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::core::Core;
-use super::fabric::{Ended, Started, Token};
+use super::fabric::{Ended, Started, Token, lost_status};
 use super::pending::Outcome;
 use super::work::Local;
 use crate::engine::control::KeyGrant;
@@ -226,5 +226,5 @@ impl Core {
 
 /// What a failure of UCX means: its operations fail when the peer does.
 fn lost(status: &UcsStatus) -> Outcome {
-    Outcome { detail: status.code(), ..Outcome::of(status.status()) }
+    Outcome { detail: status.code(), ..Outcome::of(lost_status(status.status())) }
 }

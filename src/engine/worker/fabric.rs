@@ -284,12 +284,17 @@ impl Fabrics {
     }
 }
 
+/// Who was connected and cannot be reached any more is lost.
+pub(super) fn lost_status(status: Status) -> Status {
+    if status == Status::Unreachable { Status::ConnectionLost } else { status }
+}
+
 /// What became of a call, without its memory: the span that comes back is dropped here.
 pub(super) fn started<M>(outcome: ucx::Started<M>) -> std::result::Result<Started, Status> {
     match outcome {
         ucx::Started::Done(_) => Ok(Started::Done),
         ucx::Started::Pending => Ok(Started::Pending),
-        ucx::Started::Failed(error, _) => Err(error.status),
+        ucx::Started::Failed(error, _) => Err(lost_status(error.status)),
     }
 }
 
