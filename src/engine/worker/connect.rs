@@ -77,7 +77,13 @@ impl Core {
     fn connect_failed(&mut self, session: &Arc<Session>, error: &Error) {
         session.finish(SessionState::Closed);
         let detail = if error.os_errno != 0 { error.os_errno } else { error.transport };
-        tracing::debug!(address = session.address(), %error, "connect failed");
+        match error.status {
+            // What a status alone does not tell: which setting, what was said instead.
+            Status::SettingsMismatch | Status::Protocol => {
+                tracing::warn!(address = session.address(), %error, "connect failed");
+            }
+            _ => tracing::debug!(address = session.address(), %error, "connect failed"),
+        }
         self.connected(session, Outcome { detail, value: session.id(), ..Outcome::of(error.status) });
     }
 
