@@ -55,6 +55,8 @@ impl Options {
             "data_page_restart_interval" => self.data_restart_interval = number(name, value)?,
             "index_page_restart_interval" => self.index_restart_interval = number(name, value)?,
             "file_amplify_factor" => self.file_amplify_factor = number(name, value)?,
+            "segment_file_amplify_factor" => self.segment_amplify_factor = number(name, value)?,
+            "num_retained_archives" => self.retained_archives = number(name, value)?,
             "manifest_limit" => self.manifest_limit = size(name, value)?,
             _ => {}
         }

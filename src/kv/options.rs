@@ -31,11 +31,9 @@ const UNUSED: &[&str] = &[
     "max_write_batch_pages",
     "max_write_concurrency",
     "non_page_io_batch_size",
-    "num_retained_archives",
     "reserve_space_ratio",
     "root_meta_cache_size",
     "segment_compact_yield_every",
-    "segment_file_amplify_factor",
     "skip_verify_checksum",
     "write_buffer_ratio",
     "write_buffer_size",
@@ -73,6 +71,10 @@ pub struct Options {
     pub manifest_limit: u64,
     /// Files may hold this many times what is live before they are compacted.
     pub file_amplify_factor: u64,
+    /// Segment files likewise.
+    pub segment_amplify_factor: u64,
+    /// Archives that are kept when older ones are pruned.
+    pub retained_archives: usize,
     /// Longest value that a reader accepts, in bytes: a bound on what damaged lengths can claim.
     pub value_limit: usize,
 }
@@ -94,6 +96,8 @@ impl Default for Options {
             segments_per_file_shift: 7,
             manifest_limit: 8 << 20,
             file_amplify_factor: 2,
+            segment_amplify_factor: 2,
+            retained_archives: 100,
             value_limit: 1 << 30,
         }
     }
@@ -103,7 +107,10 @@ impl Options {
     /// From a file: EloqStore's ini format if it has sections, else lines of `name=value`. Store paths are relative to
     /// the file's folder. Checked.
     pub fn from_file(path: &Path) -> Result<Options> {
-        let named = |error: Error| Error { message: format!("{}: {}", path.display(), error.message).into(), ..error };
+        let named = |error: Error| Error {
+            message: format!("{}: {}", path.display(), error.message).into(),
+            ..error
+        };
         let failed = |error: std::io::Error| Error::os(&path.display().to_string(), &error);
         let mut text = String::new();
         let file = std::fs::File::open(path).map_err(failed)?;
@@ -153,6 +160,8 @@ impl Options {
             "segments_per_file_shift" => self.segments_per_file_shift = number(name, value)?,
             "manifest_limit" => self.manifest_limit = size(name, value)?,
             "file_amplify_factor" => self.file_amplify_factor = number(name, value)?,
+            "segment_file_amplify_factor" => self.segment_amplify_factor = number(name, value)?,
+            "num_retained_archives" => self.retained_archives = number(name, value)?,
             _ if UNUSED.contains(&name) => {}
             _ => tracing::warn!("`{name}={value}`: not an option of the key-value store; ignored"),
         }
@@ -171,6 +180,7 @@ impl Options {
             (self.pages_per_file_shift < 32, "pages_per_file_shift must be below 32"),
             ((1..=128).contains(&self.overflow_pointers), "overflow_pointers must be 1 to 128"),
             (self.file_amplify_factor > 0, "file_amplify_factor must be at least 1"),
+            (self.segment_amplify_factor > 0, "segment_file_amplify_factor must be at least 1"),
             (self.data_restart_interval > 0, "data_page_restart_interval must be at least 1"),
             (self.index_restart_interval > 0, "index_page_restart_interval must be at least 1"),
             (

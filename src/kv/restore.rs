@@ -205,8 +205,11 @@ mod tests {
     fn blank_lines_line_ends_and_very_large_values() {
         let ops = parse("\r\nt.0 6b 61 7 0\r\n \nLARGE t.0 6c 62 meta=6d 8 9\nLARGE t.0 6d  8 9").unwrap();
         let actions: Vec<Action> = ops.into_iter().map(|(_, op)| op.action).collect();
-        let large =
-            |value: &[u8], metadata: Option<Vec<u8>>| Action::UpsertLarge { value: value.into(), metadata, expire_ms: 9 };
+        let large = |value: &[u8], metadata: Option<Vec<u8>>| Action::UpsertLarge {
+            value: value.into(),
+            metadata,
+            expire_ms: 9,
+        };
         let small = Action::Upsert { value: b"a".into(), expire_ms: 0 };
         assert_eq!(actions, [small, large(b"b", Some(b"m".into())), large(b"", None)]);
     }
