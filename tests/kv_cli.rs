@@ -11,6 +11,8 @@ use std::process::{Command, Output, Stdio};
 
 use kv_support::{Folder, golden, options};
 use rdma_engine::kv::dump::{State, dump_state, restorable};
+use rdma_engine::kv::names::Partition;
+use rdma_engine::kv::options::Options;
 use rdma_engine::kv::store::Store;
 use serde_json::Value;
 
@@ -257,4 +259,40 @@ fn a_closed_pipe_is_no_error() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn another_process_holds_the_partition() {
+    let (_folder, file) = store("");
+    ok(&file, &["put", "t.0", "k", "v"], b"");
+    let store = Store::open(Options::from_file(&file).unwrap()).unwrap();
+    let writer = store.writer(&Partition { table: "t".into(), number: 0 }).unwrap();
+    for arguments in [&["put", "t.0", "k", "w"][..], &["compact"], &["drop", "t.0"], &["truncate", "t.0"]] {
+        fails(&file, arguments, b"", "is open in another process");
+    }
+    // Who only reads is not in the way.
+    assert_eq!(ok(&file, &["get", "t.0", "k"], b""), "v");
+    ok(&file, &["put", "t.1", "k", "v"], b"");
+    drop(writer);
+    ok(&file, &["put", "t.0", "k", "w"], b"");
+}
+
+/// Files may not grow beyond 400 KiB: what was committed before is there, whole, and more fits once there is room.
+#[test]
+fn a_disk_without_room_is_told_and_leaves_what_was() {
+    for append in ["0", "1"] {
+        let (_folder, file) = store(&format!("data_append_mode={append}\n"));
+        ok(&file, &["load", "--generate", "200", "--value-size", "1000"], b"");
+        let before = ok(&file, &["dump"], b"");
+        let script = "trap '' XFSZ; ulimit -f 400; exec \"$0\" kv --options \"$1\" load --generate 2000 --value-size 1000 --seed 2";
+        let output =
+            Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_rde")]).arg(&file).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && stderr.contains("data_0_main_0"), "{stderr}");
+        assert!(ok(&file, &["dump"], b"") == before);
+        ok(&file, &["check"], b"");
+        ok(&file, &["load", "--generate", "2000", "--value-size", "1000", "--seed", "2"], b"");
+        ok(&file, &["check"], b"");
+        assert_eq!(ok(&file, &["dump"], b"").lines().count(), 2000);
+    }
 }

@@ -29,6 +29,10 @@ impl Store {
         options.check()?;
         for path in &options.store_paths {
             let made = std::fs::create_dir_all(path);
+            let made = made.and_then(|()| match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => std::fs::File::open(parent)?.sync_all(),
+                _ => Ok(()),
+            });
             made.map_err(|error| Error::os(&path.display().to_string(), &error))?;
         }
         let store = Store::open(options)?;
