@@ -1,6 +1,7 @@
 //! Two contexts of this process, connected.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod netns;
 pub mod process;
 pub mod transfer;
 
