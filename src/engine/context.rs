@@ -384,6 +384,9 @@ fn check(options: &ContextOptions) -> Result<()> {
     if options.max_exports == 0 || options.max_exports > 1 << 24 {
         return wrong("max_exports lies between 1 and 16,777,216");
     }
+    if options.max_calls == 0 || options.max_calls > limits::CALLS || options.max_call_bytes == 0 {
+        return wrong("max_calls lies between 1 and 262,144, max_call_bytes is not 0");
+    }
     let bounds = Duration::from_millis(10)..=Duration::from_secs(3600);
     if !bounds.contains(&options.keepalive) || !bounds.contains(&options.connect_timeout) {
         return wrong("keepalive and connect_timeout lie between 10 ms and an hour");

@@ -28,6 +28,9 @@ fn run(worker: &Worker) {
             return worker.deliver(last);
         };
         worker.deliver(core.drain_completions());
+        if std::mem::take(&mut core.called) {
+            worker.ready.ring();
+        }
         if busy {
             idle = None;
             continue;

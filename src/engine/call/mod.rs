@@ -1,0 +1,20 @@
+//! Calls: what travels with one, what arrives, and how it is answered.
+//!
+//! - [`Header`], [`Once`]: the typed header of every call and reply, and what makes a call happen once
+//! - [`Piece`]: a part of a payload
+//! - [`Call`]: an inbound call that must be answered; handles of them for C
+//! - [`Reply`]: what it is answered with
+
+mod header;
+mod inbound;
+mod piece;
+mod reply;
+mod table;
+
+pub use header::{HEADER, Header, ONCE, Once};
+pub use inbound::{Call, CallInfo};
+pub(in crate::engine) use inbound::{Inbound, Payload};
+pub use piece::Piece;
+pub use reply::Reply;
+pub(in crate::engine) use reply::{Answer, gather};
+pub use table::{CALLS, Calls};
