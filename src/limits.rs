@@ -72,6 +72,9 @@ pub const RETRY_AFTER_NS: u64 = 500_000;
 /// Longest reply that is kept for a call that happens once, in bytes.
 pub const KEPT_REPLY: usize = 1 << 10;
 
+/// Kept replies of one context in bytes; of clients that were silent for longest they go first.
+pub const KEPT_BYTES: usize = 64 << 20;
+
 /// Slots of one client for calls that happen once.
 pub const ONCE_SLOTS: u16 = 1 << 10;
 

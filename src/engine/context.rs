@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::call::OnceTable;
 use super::buffer::{Buffer, Span, UserMemory};
 use super::control::{Control, ControlConfig, Fabric, Link};
 use super::export::Exports;
@@ -31,6 +32,7 @@ pub struct Context {
     exports: Arc<Exports>,
     fabrics: Arc<Fabrics>,
     keys: Arc<Keys>,
+    once: OnceTable,
     control: Arc<Control>,
     workers: Mutex<Vec<Arc<Worker>>>,
     numbers: Mutex<Vec<bool>>,
@@ -71,6 +73,7 @@ impl Context {
             fabrics,
             control: Control::start(config, keys.clone())?,
             keys,
+            once: OnceTable::default(),
             workers: Mutex::default(),
             numbers: Mutex::default(),
             sessions: AtomicU32::new(0),
@@ -248,6 +251,11 @@ impl Context {
 
     pub(super) fn control(&self) -> &Arc<Control> {
         &self.control
+    }
+
+    /// Calls of peers that happen once.
+    pub(super) fn once(&self) -> &OnceTable {
+        &self.once
     }
 
     pub(super) fn exports(&self) -> &Exports {

@@ -154,7 +154,7 @@ pub unsafe extern "C" fn rde_call_prepare(
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn rde_call_info(
-    call: rde_call,
+    call: rde_incoming_call,
     out_details: *mut rde_call_details,
     error: *mut rde_error,
 ) -> rde_status {
@@ -202,7 +202,7 @@ fn details(info: &CallInfo) -> rde_call_details {
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn rde_call_reply(
-    call: rde_call,
+    call: rde_incoming_call,
     status: i32,
     header: *const rde_rpc_header,
     pieces: *const rde_piece,
@@ -237,7 +237,7 @@ pub unsafe extern "C" fn rde_call_reply(
 /// Since: 0.1
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn rde_call_refuse(call: rde_call, status: i32, retry_after_us: u32) -> rde_status {
+pub unsafe extern "C" fn rde_call_refuse(call: rde_incoming_call, status: i32, retry_after_us: u32) -> rde_status {
     guard(call.id, std::ptr::null_mut(), || {
         let status = Status::from_i32(status).filter(|status| status.is_error());
         let status = status.ok_or_else(|| invalid("status is no error of the library's"))?;
@@ -256,7 +256,7 @@ pub unsafe extern "C" fn rde_call_refuse(call: rde_call, status: i32, retry_afte
 /// On failure: nothing has changed.
 /// Since: 0.1
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rde_call_release(call: rde_call) -> rde_status {
+pub unsafe extern "C" fn rde_call_release(call: rde_incoming_call) -> rde_status {
     guard(call.id, std::ptr::null_mut(), || {
         if call.id == 0 {
             return Ok(());

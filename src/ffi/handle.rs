@@ -60,7 +60,7 @@ pub struct rde_region {
 /// A peer's call that waits for its answer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct rde_call {
+pub struct rde_incoming_call {
     /// 0 is none.
     pub id: u64,
 }

@@ -245,23 +245,31 @@ impl Call {
     }
 
     /// Answers with a status of the engine's: the service did not run. `retry_after` tells the caller when to try again.
+    /// Of a call that happens once nothing is kept: it may come again.
     pub fn refuse(mut self, status: Status, retry_after: Duration) {
         if let Some(inbound) = self.0.take() {
-            refuse(inbound, status, retry_after);
+            refuse(inbound, status, false, retry_after);
+        }
+    }
+
+    /// The same, but the service may have done something: a call that happens once does not run again.
+    pub fn fail(mut self, status: Status) {
+        if let Some(inbound) = self.0.take() {
+            refuse(inbound, status, true, Duration::ZERO);
         }
     }
 }
 
-fn refuse(inbound: Inbound, status: Status, retry_after: Duration) {
+fn refuse(inbound: Inbound, status: Status, ran: bool, retry_after: Duration) {
     if let Ok(worker) = inbound.session.worker() {
-        worker.answer(Answer::refusal(inbound, status, retry_after));
+        worker.answer(Answer::refusal(inbound, status, ran, retry_after));
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
         if let Some(inbound) = self.0.take() {
-            refuse(inbound, Status::Canceled, Duration::ZERO);
+            refuse(inbound, Status::Canceled, true, Duration::ZERO);
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod header;
 mod inbound;
+mod kept;
 mod piece;
 mod reply;
 mod table;
@@ -14,6 +15,7 @@ mod table;
 pub use header::{HEADER, Header, ONCE, Once};
 pub use inbound::{Call, CallInfo};
 pub(in crate::engine) use inbound::{Inbound, Payload};
+pub(in crate::engine) use kept::{Kept, OnceTable, Verdict};
 pub use piece::Piece;
 pub use reply::Reply;
 pub(in crate::engine) use reply::{Answer, gather};

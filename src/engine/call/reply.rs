@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::piece::Source;
-use super::{Header, Inbound, Piece};
+use super::{Header, Inbound, Kept, Piece};
 use crate::engine::buffer::Span;
 use crate::engine::context::Context;
 use crate::engine::handle;
@@ -42,6 +42,8 @@ pub(in crate::engine) struct Answer {
     pub status: i32,
     /// Whether the status is ours.
     pub refused: bool,
+    /// Whether the service may have done something.
+    pub ran: bool,
     pub retry_after: Duration,
     pub header: Header,
     pub body: Local,
@@ -50,14 +52,41 @@ pub(in crate::engine) struct Answer {
 impl Answer {
     pub(super) fn reply(call: Inbound, reply: &Reply<'_>, body: Local) -> Answer {
         let (status, header) = (reply.status, reply.header);
-        Answer { call, status, refused: false, retry_after: Duration::ZERO, header, body }
+        Answer { call, status, refused: false, ran: true, retry_after: Duration::ZERO, header, body }
     }
 
-    pub(super) fn refusal(call: Inbound, status: Status, retry_after: Duration) -> Answer {
+    pub(super) fn refusal(call: Inbound, status: Status, ran: bool, retry_after: Duration) -> Answer {
         let status = if status.is_error() { status } else { Status::Internal };
         let (status, header, body) = (status as i32, Header::default(), Local::None);
-        Answer { call, status, refused: true, retry_after, header, body }
+        Answer { call, status, refused: true, ran, retry_after, header, body }
     }
+
+    /// Of a call that happens once: notes what became of it.
+    pub fn note(&self, context: &Context) {
+        let (Some(once), Some(link)) = (self.call.once, self.call.session.link()) else { return };
+        let client = link.peer().uuid;
+        if !self.ran {
+            return context.once().forget(client, once);
+        }
+        let body = match &self.body {
+            Local::Span(span) => bytes_of(std::slice::from_ref(span)),
+            Local::Gathered(spans) => bytes_of(spans),
+            other => other.bytes().into(),
+        };
+        let (status, refused, header) = (self.status, self.refused, self.header);
+        context.once().finish(client, once, Kept { status, refused, header, body });
+    }
+}
+
+fn bytes_of(spans: &[Span]) -> Box<[u8]> {
+    let mut bytes = vec![0; spans.iter().map(Span::len).sum()];
+    let mut at = 0;
+    for span in spans {
+        // Within both by the sum.
+        let _ = span.copy_to_slice(0, &mut bytes[at..at + span.len()]);
+        at += span.len();
+    }
+    bytes.into()
 }
 
 /// A payload of pieces, and its length: short ones are copied, buffers are counted, not copied.

@@ -12,8 +12,11 @@ use super::channel::Channel;
 use super::core::Core;
 use super::fabric::{Started, Token};
 use super::message::Incoming;
+use super::work::Local;
 use crate::engine::buffer::Buffer;
-use crate::engine::call::{Answer, CALLS, Call, Header, Inbound, Once, Payload};
+use crate::engine::call::{
+    Answer, CALLS, Call, Header, Inbound, Kept, Once, Payload, Verdict,
+};
 use crate::engine::frame::{FLAG_ONCE, FLAG_REFUSED, Frame, Kind};
 use crate::engine::options::Mode;
 use crate::engine::pool::UNINITIALISED;
@@ -82,18 +85,22 @@ pub(super) struct Came {
 }
 
 /// Why a call is not admitted.
-struct Refusal(Status, Duration);
+enum Refusal {
+    Status(Status),
+    /// It has run before.
+    Repeat(Kept),
+}
 
 impl From<Status> for Refusal {
     fn from(status: Status) -> Refusal {
-        let again = matches!(status, Status::QueueFull | Status::Busy);
-        Refusal(status, Duration::from_nanos(if again { limits::RETRY_AFTER_NS } else { 0 }))
+        Refusal::Status(status)
     }
 }
 
 impl Worker {
     /// Sends an answer: at once if nobody makes progress now, else whoever does sends it.
     pub(in crate::engine) fn answer(&self, answer: Answer) {
+        answer.note(&self.context);
         if self.mode == Mode::Polled
             && let Some(mut core) = self.core.try_lock()
         {
@@ -135,8 +142,10 @@ impl Core {
         let admitted = self.admit(peer, frame, header, length, one_way);
         let came = match admitted {
             Ok(came) => came,
-            Err(refusal) => return self.refuse_frame(peer, frame, one_way, &refusal),
+            Err(Refusal::Status(status)) => return self.refuse_frame(peer, frame, one_way, status),
+            Err(Refusal::Repeat(kept)) => return self.repeat(peer, frame, kept),
         };
+        let once = came.once.map(|once| (came.session.clone(), once));
         if data.len() == 0 && inline.len() <= limits::CALL_INLINE {
             return self.hand_out_call(came, Payload::of(inline));
         }
@@ -147,7 +156,10 @@ impl Core {
         }
         if let Err(status) = self.land_call(came, fabric, inline, data) {
             self.forget_call(peer, number, frame.request.get(), MOVING, length);
-            self.refuse_frame(peer, frame, one_way, &status.into());
+            if let Some((session, once)) = once {
+                self.forget_once(&session, Some(once));
+            }
+            self.refuse_frame(peer, frame, one_way, status);
         }
     }
 
@@ -187,17 +199,50 @@ impl Core {
         if channel.inbound.calls.len() >= most || (bytes > most_bytes && bytes > length) || busy {
             return Err(Status::QueueFull.into());
         }
+        let session = channel.session.clone();
+        self.admit_once(&session, once)?;
         let request = if one_way { self.one_way_id() } else { request };
         let channel = self.peers.get_mut(peer).and_then(|to| to.channels.get(number));
         let channel = channel.ok_or(Status::Canceled)?;
         channel.inbound.calls.insert(request, MOVING);
         channel.inbound.bytes += length;
-        let session = channel.session.clone();
         self.context.touch(&session);
         let left = frame.deadline.get();
         let deadline = if left > 0 { Instant::now().checked_add(Duration::from_nanos(left)) } else { None };
         let (method, channel) = (frame.method.get(), number);
         Ok(Came { session, peer, channel, request, one_way, method, header, deadline, once })
+    }
+
+    /// Whether a call that happens once may run; then it is noted as running.
+    fn admit_once(&self, session: &Session, once: Option<Once>) -> Result<(), Refusal> {
+        let (Some(once), Some(link)) = (once, session.link()) else { return Ok(()) };
+        match self.context.once().begin(link.peer().uuid, once) {
+            Verdict::Run => Ok(()),
+            Verdict::Repeat(kept) => Err(Refusal::Repeat(kept)),
+            Verdict::Refuse(status) => Err(Refusal::Status(status)),
+        }
+    }
+
+    fn forget_once(&self, session: &Session, once: Option<Once>) {
+        if let (Some(once), Some(link)) = (once, session.link()) {
+            self.context.once().forget(link.peer().uuid, once);
+        }
+    }
+
+    /// Answers a call that has run before, as then.
+    fn repeat(&mut self, peer: u64, asked: &Frame, kept: Kept) {
+        self.bump(Count::CallsRepeated, 1);
+        let mut frame = Frame::new(Kind::Reply, 0, asked.channel.get(), asked.request.get());
+        frame.status = kept.status.cast_unsigned().into();
+        if kept.refused {
+            frame.flags = FLAG_REFUSED.into();
+            return self.send_frame(peer, frame, &[]);
+        }
+        let body = Local::Copied(kept.body);
+        let sent = self.send_payload(peer, frame, &kept.header.to_wire(), &body, Token::Frame);
+        if let Err(status) = sent {
+            self.refuse_frame(peer, asked, false, status);
+        }
     }
 
     /// One-way calls are counted under numbers that no peer's call has.
@@ -236,6 +281,7 @@ impl Core {
         }
         let length = buffer.len() as u64;
         let _ = self.context.release_buffer(&buffer);
+        self.forget_once(&came.session, came.once);
         for place in [MOVING, UNWANTED] {
             self.forget_call(came.peer, came.channel, came.request, place, length);
         }
@@ -266,12 +312,13 @@ impl Core {
         // Else canceled while its payload was on its way, or its session is gone.
         let Some(place) = place else {
             self.forget_call(peer, channel, request, UNWANTED, length);
+            self.forget_once(&session, once);
             if let Payload::Buffer(buffer) = &payload {
                 let _ = self.context.release_buffer(buffer);
             }
             return;
         };
-        let id = session.id();
+        let (id, of) = (session.id(), session.clone());
         let make = |index| Inbound {
             index,
             session,
@@ -295,20 +342,23 @@ impl Core {
             }
             None => {
                 self.forget_call(peer, channel, request, MOVING, length);
+                self.forget_once(&of, once);
                 let frame = Frame::new(Kind::Call, 0, channel, request);
-                self.refuse_frame(peer, &frame, one_way, &Status::QueueFull.into());
+                self.refuse_frame(peer, &frame, one_way, Status::QueueFull);
             }
         }
     }
 
     /// Answers a call that was not handed out.
-    fn refuse_frame(&mut self, peer: u64, frame: &Frame, one_way: bool, refusal: &Refusal) {
+    fn refuse_frame(&mut self, peer: u64, frame: &Frame, one_way: bool, status: Status) {
         self.bump(Count::CallsRefused, 1);
         if !one_way {
             let mut answer = Frame::new(Kind::Reply, 0, frame.channel.get(), frame.request.get());
             answer.flags = FLAG_REFUSED.into();
-            answer.deadline = (refusal.1.as_nanos() as u64).into();
-            self.send_frame(peer, answer.with_status(refusal.0), &[]);
+            if matches!(status, Status::QueueFull | Status::Busy) {
+                answer.deadline = limits::RETRY_AFTER_NS.into();
+            }
+            self.send_frame(peer, answer.with_status(status), &[]);
         }
     }
 
@@ -327,7 +377,7 @@ impl Core {
 
     /// Sends an answer, unless nobody waits for it any more.
     pub(super) fn answer(&mut self, answer: Answer) {
-        let Answer { call, status, refused, retry_after, header, body } = answer;
+        let Answer { call, status, refused, retry_after, header, body, .. } = answer;
         let waited =
             self.forget_call(call.peer, call.channel, call.request, call.index, call.payload.len() as u64);
         self.bump(if refused { Count::CallsRefused } else { Count::CallsAnswered }, 1);
@@ -346,7 +396,7 @@ impl Core {
             (Ok(Started::Pending), Some(to)) => to.serving += 1,
             (Err(status), Some(_)) => {
                 let asked = Frame::new(Kind::Call, 0, call.channel, call.request);
-                self.refuse_frame(call.peer, &asked, false, &status.into());
+                self.refuse_frame(call.peer, &asked, false, status);
             }
             _ => {}
         }
@@ -367,6 +417,7 @@ impl Core {
         if self.calls.remove_one(session.id(), handle) {
             if let Some(call) = CALLS.take(handle) {
                 self.forget_call(peer, number, request, index, call.payload.len() as u64);
+                self.forget_once(&session, call.once);
             }
             return;
         }
@@ -390,6 +441,7 @@ impl Core {
         for event in self.calls.remove(channel.session.id()) {
             if let Some(call) = CALLS.take(event.value) {
                 dropped.push(call.index);
+                self.forget_once(&call.session, call.once);
             }
         }
         for index in channel.inbound.calls.values().copied() {
