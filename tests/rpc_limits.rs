@@ -86,7 +86,10 @@ fn a_caller_of_many_does_not_hold_up_a_caller_of_one() {
                 taken.extend(out[..count].iter().filter(|c| c.op == Op::CallReceived as u32).map(received));
                 taken.len() >= 2
             });
-            assert!(taken[..2].iter().any(|call| call.method() == 1), "{road}, {mode:?}: among the first two");
+            assert!(
+                taken[..2].iter().any(|call| call.method() == 1),
+                "{road}, {mode:?}: among the first two"
+            );
             taken.into_iter().for_each(echo);
             let [greedy, modest] = &mut clients;
             drive(&mut [greedy, modest, &mut server], "every answer", |nodes| {

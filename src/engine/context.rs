@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::call::OnceTable;
 use super::buffer::{Buffer, Span, UserMemory};
+use super::call::{OnceSlots, OnceTable};
 use super::control::{Control, ControlConfig, Fabric, Link};
 use super::export::Exports;
 use super::fabric::{FabricKey, Fabrics};
@@ -33,6 +33,7 @@ pub struct Context {
     fabrics: Arc<Fabrics>,
     keys: Arc<Keys>,
     once: OnceTable,
+    once_slots: OnceSlots,
     control: Arc<Control>,
     workers: Mutex<Vec<Arc<Worker>>>,
     numbers: Mutex<Vec<bool>>,
@@ -74,6 +75,7 @@ impl Context {
             control: Control::start(config, keys.clone())?,
             keys,
             once: OnceTable::default(),
+            once_slots: OnceSlots::default(),
             workers: Mutex::default(),
             numbers: Mutex::default(),
             sessions: AtomicU32::new(0),
@@ -165,6 +167,16 @@ impl Context {
                 stats: &stats,
             }])
         }
+    }
+
+    /// Counts a panic in a handler of calls.
+    pub fn note_handler_panic(&self) {
+        self.meter.add(Count::HandlerPanics, 1);
+    }
+
+    /// Numbers of slots for calls that happen once: each of its context is of one peer for ever.
+    pub fn once_slots(&self) -> &OnceSlots {
+        &self.once_slots
     }
 
     pub(super) fn meter(&self) -> &Meter {

@@ -237,7 +237,11 @@ pub unsafe extern "C" fn rde_call_reply(
 /// Since: 0.1
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn rde_call_refuse(call: rde_incoming_call, status: i32, retry_after_us: u32) -> rde_status {
+pub unsafe extern "C" fn rde_call_refuse(
+    call: rde_incoming_call,
+    status: i32,
+    retry_after_us: u32,
+) -> rde_status {
     guard(call.id, std::ptr::null_mut(), || {
         let status = Status::from_i32(status).filter(|status| status.is_error());
         let status = status.ok_or_else(|| invalid("status is no error of the library's"))?;

@@ -122,7 +122,7 @@ impl Inbound {
     }
 }
 
-/// A call that waits for its answer. Dropping it answers `CANCELED`. Any thread.
+/// A call that waits for its answer. Dropping it answers `CANCELED`, in a panic `INTERNAL`. Any thread.
 pub struct Call(Option<Inbound>);
 
 impl Call {
@@ -269,7 +269,9 @@ fn refuse(inbound: Inbound, status: Status, ran: bool, retry_after: Duration) {
 impl Drop for Call {
     fn drop(&mut self) {
         if let Some(inbound) = self.0.take() {
-            refuse(inbound, Status::Canceled, true, Duration::ZERO);
+            let panicked = std::thread::panicking();
+            let status = if panicked { Status::Internal } else { Status::Canceled };
+            refuse(inbound, status, true, Duration::ZERO);
         }
     }
 }

@@ -149,7 +149,9 @@ impl Clients {
     fn make_room(&mut self, most: usize, most_bytes: usize) {
         while self.by_uuid.len() > most || self.bytes > most_bytes {
             let idle = self.by_uuid.iter().filter(|(_, client)| client.running == 0);
-            let Some(oldest) = idle.min_by_key(|(_, client)| client.used).map(|(uuid, _)| *uuid) else { return };
+            let Some(oldest) = idle.min_by_key(|(_, client)| client.used).map(|(uuid, _)| *uuid) else {
+                return;
+            };
             if let Some(client) = self.by_uuid.remove(&oldest) {
                 self.bytes -= client.bytes;
             }
@@ -210,10 +212,14 @@ mod tests {
     #[test]
     fn numbers_wrap_around_and_skip_zero() {
         let table = OnceTable::default();
-        table.0.lock().by_uuid.entry(A).or_default().slots.push(Slot {
-            sequence: u32::MAX,
-            state: State::Done(kept(1, 0)),
-        });
+        table
+            .0
+            .lock()
+            .by_uuid
+            .entry(A)
+            .or_default()
+            .slots
+            .push(Slot { sequence: u32::MAX, state: State::Done(kept(1, 0)) });
         assert_eq!(table.begin(A, once(0, 0)), Verdict::Refuse(Status::WrongState));
         assert_eq!(table.begin(A, once(0, u32::MAX)), Verdict::Repeat(kept(1, 0)));
         assert_eq!(table.begin(A, once(0, 1)), Verdict::Run);

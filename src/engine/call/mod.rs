@@ -10,6 +10,7 @@ mod inbound;
 mod kept;
 mod piece;
 mod reply;
+mod slots;
 mod table;
 
 pub use header::{HEADER, Header, ONCE, Once};
@@ -19,4 +20,5 @@ pub(in crate::engine) use kept::{Kept, OnceTable, Verdict};
 pub use piece::Piece;
 pub use reply::Reply;
 pub(in crate::engine) use reply::{Answer, gather};
+pub use slots::OnceSlots;
 pub use table::{CALLS, Calls};

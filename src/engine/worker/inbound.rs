@@ -14,9 +14,7 @@ use super::fabric::{Started, Token};
 use super::message::Incoming;
 use super::work::Local;
 use crate::engine::buffer::Buffer;
-use crate::engine::call::{
-    Answer, CALLS, Call, Header, Inbound, Kept, Once, Payload, Verdict,
-};
+use crate::engine::call::{Answer, CALLS, Call, Header, Inbound, Kept, Once, Payload, Verdict};
 use crate::engine::frame::{FLAG_ONCE, FLAG_REFUSED, Frame, Kind};
 use crate::engine::options::Mode;
 use crate::engine::pool::UNINITIALISED;
