@@ -229,6 +229,7 @@ impl Call {
 
     /// Answers. When the reply is refused (`INVALID_ARGUMENT`, `STALE_HANDLE`, `OUT_OF_RANGE`, `OUT_OF_MEMORY`) the
     /// call comes back and waits for another answer. To a caller that is gone it goes nowhere, which is no error.
+    #[allow(clippy::result_large_err, reason = "the call itself comes back, moved no further than it came")]
     pub fn reply(mut self, reply: &Reply<'_>) -> std::result::Result<(), (Status, Call)> {
         let Some(inbound) = self.0.take() else { return Ok(()) };
         let Ok(worker) = inbound.session.worker() else { return Ok(()) };

@@ -120,7 +120,7 @@ impl OnceTable {
         let mut clients = self.0.lock();
         let Some(known) = clients.by_uuid.get_mut(&client) else { return };
         let Some(slot) = known.running_slot(once) else { return };
-        slot.sequence = slot.sequence.checked_sub(1).unwrap_or_default();
+        slot.sequence = slot.sequence.saturating_sub(1);
         slot.state = State::Idle;
         known.running -= 1;
     }

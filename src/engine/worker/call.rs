@@ -131,14 +131,14 @@ impl Core {
         }
         self.compact.fill(frame, header, 0, length as u64)?;
         let (bytes, spans) = (self.compact.as_bytes(), spans.clone());
-        let worker = self.fabrics.worker(fabric);
+        let worker = self.fabrics.worker(fabric)?;
         started(worker.send_pieces(endpoint, bytes, spans, token.pack(), Protocol::Auto))
     }
 
     /// A reply has come. One that nobody waits for is dropped and counted.
     pub(super) fn call_answered(
         &mut self,
-        fabric: usize,
+        fabric: u64,
         peer: u64,
         frame: &Frame,
         header: &[u8],
@@ -206,7 +206,7 @@ impl Core {
         Ok(Some(span))
     }
 
-    fn land_reply(&mut self, id: u64, fabric: usize, span: &Span, inline: &[u8], data: Data) {
+    fn land_reply(&mut self, id: u64, fabric: u64, span: &Span, inline: &[u8], data: Data) {
         let bytes = match &data {
             Data::Rendezvous(_) => return self.get_by_rendezvous(id, fabric, data, span.clone()),
             Data::Eager(eager) => eager,

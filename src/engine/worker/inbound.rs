@@ -72,7 +72,7 @@ impl InFlight {
 /// A call that was admitted and has no payload yet.
 pub(super) struct Came {
     session: Arc<Session>,
-    peer: u64,
+    pub peer: u64,
     channel: u32,
     request: u64,
     one_way: bool,
@@ -126,7 +126,7 @@ impl Core {
     #[allow(clippy::too_many_arguments, reason = "the parts of one frame, taken apart once")]
     pub(super) fn call_came(
         &mut self,
-        fabric: usize,
+        fabric: u64,
         peer: u64,
         frame: &Frame,
         kind: Kind,
@@ -250,7 +250,7 @@ impl Core {
     }
 
     /// Gives a payload memory, and hands the call out when it is there.
-    fn land_call(&mut self, came: Came, fabric: usize, inline: &[u8], data: Data) -> Result<(), Status> {
+    fn land_call(&mut self, came: Came, fabric: u64, inline: &[u8], data: Data) -> Result<(), Status> {
         let length = (inline.len() + data.len()) as u64;
         let buffer = self.context.alloc(length, UNINITIALISED).map_err(|_| Status::QueueFull)?;
         let span = buffer.whole()?;

@@ -10,6 +10,7 @@ mod fabric;
 mod fair;
 mod inbound;
 mod issue;
+mod loss;
 mod mapped;
 mod message;
 mod pending;
