@@ -2,10 +2,13 @@
 //! the engine's own (threaded) or whoever polls (polled), through the same [`Core`].
 
 mod answer;
+mod call;
 mod channel;
 mod connect;
 mod core;
 mod fabric;
+mod fair;
+mod inbound;
 mod issue;
 mod loss;
 mod mapped;
@@ -27,8 +30,11 @@ use crossbeam_queue::ArrayQueue;
 use parking_lot::Mutex;
 
 use self::core::Core;
+use self::fair::Fair;
 use self::work::Work;
+pub(in crate::engine) use self::work::{Local, SHORT, Short};
 use super::bell::Bell;
+use super::call::Answer;
 use super::context::Context;
 use super::control::Notice;
 use super::handle;
@@ -71,6 +77,11 @@ pub struct Worker {
     orders: ArrayQueue<Order>,
     inbox: Arc<Inbox<Notice>>,
     delivered: Mutex<VecDeque<Completion>>,
+    /// Inbound calls that nobody has taken.
+    calls: Arc<Fair>,
+    serves_calls: bool,
+    /// Answers to calls, from threads that do not make progress; no more than calls in flight.
+    answers: Inbox<Answer>,
     outstanding: AtomicU32,
     capacity: u32,
     ready: Bell,
@@ -95,8 +106,11 @@ impl Worker {
             spin: options.spin,
             core: Mutex::new(core),
             orders: ArrayQueue::new(options.submission_capacity as usize),
+            answers: Inbox::with_waker(inbox.waker().clone()),
             inbox,
             delivered: Mutex::new(VecDeque::new()),
+            calls: Arc::default(),
+            serves_calls: options.calls,
             outstanding: AtomicU32::new(0),
             capacity: options.completion_capacity,
             ready,
@@ -265,7 +279,8 @@ impl Worker {
                 let taken = core.take_completions(out);
                 return if taken > 0 { Ok(taken) } else { Err(error) };
             }
-            let taken = core.take_completions(out);
+            let mut taken = core.take_completions(out);
+            taken += self.take_calls(&mut out[taken..]);
             if taken > 0 || timeout == Some(Duration::ZERO) || out.is_empty() {
                 return Ok(taken);
             }
@@ -287,7 +302,8 @@ impl Worker {
     fn poll_delivered(&self, timeout: Option<Duration>, out: &mut [Completion]) -> Result<usize> {
         let until = timeout.and_then(|t| Instant::now().checked_add(t));
         loop {
-            let taken = take(&mut self.delivered.lock(), out);
+            let mut taken = take(&mut self.delivered.lock(), out);
+            taken += self.take_calls(&mut out[taken..]);
             if taken > 0 || timeout == Some(Duration::ZERO) || out.is_empty() {
                 return Ok(taken);
             }
@@ -300,7 +316,7 @@ impl Worker {
                 return Ok(0);
             }
             self.ready.arm();
-            if !self.delivered.lock().is_empty() {
+            if !self.delivered.lock().is_empty() || !self.calls.is_empty() {
                 continue;
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -398,7 +414,8 @@ impl Worker {
         match self.mode {
             Mode::Threaded => {
                 self.ready.arm();
-                let quiet = self.delivered.lock().is_empty() && !self.ready.take_wake();
+                let waiting = !self.delivered.lock().is_empty() || !self.calls.is_empty();
+                let quiet = !waiting && !self.ready.take_wake();
                 if quiet { Status::Ok } else { Status::NotReady }
             }
             Mode::Polled => {
@@ -437,6 +454,7 @@ impl Worker {
         let number = core.number;
         core.take_orders(self);
         let shut = self.guarded(|| core.shut(self));
+        drop(self.answers.close());
         self.context.forget(self, number);
         shut
     }

@@ -23,6 +23,9 @@ fn run(worker: &Worker) {
         let mut core = worker.core.lock();
         let Ok(busy) = worker.round(&mut core) else { break };
         worker.deliver(core.drain_completions());
+        if std::mem::take(&mut core.called) {
+            worker.ready.ring();
+        }
         if busy {
             idle = None;
             continue;
