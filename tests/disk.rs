@@ -44,7 +44,8 @@ both! {
 }
 
 fn disk(choice: Choice) -> Rc<Disk> {
-    let options = Options { choice, depth: 8, files: 4, buffers: 64, buffer_size: 8192, ..Options::default() };
+    let options =
+        Options { choice, depth: 8, files: 4, buffers: 64, buffer_size: 8192, ..Options::default() };
     let disk = Disk::open(&options).unwrap();
     assert_eq!(matches!(disk.backend(), Backend::Ring { .. }), choice == Choice::Ring);
     disk
@@ -125,7 +126,8 @@ fn a_read_past_the_end_is_short(choice: Choice) {
 
 fn errors_are_the_kernels(choice: Choice) {
     let disk = disk(choice);
-    let full = disk.file(OwnedFd::from(std::fs::File::options().write(true).open("/dev/full").unwrap()), false);
+    let full =
+        disk.file(OwnedFd::from(std::fs::File::options().write(true).open("/dev/full").unwrap()), false);
     let write = disk.block_on(disk.write(&full, 0, disk.pool().take().unwrap(), 4096).unwrap()).unwrap();
     assert_eq!(write.result.unwrap_err().raw_os_error(), Some(libc::ENOSPC));
     assert!(write.buffer.is_some(), "the memory comes back with the error");

@@ -31,12 +31,7 @@ impl Pool {
         let bytes = bytes.ok_or(std::io::ErrorKind::OutOfMemory)?;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice replaces nothing.
         let base = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                bytes,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE,
-            )
+            mmap_anonymous(std::ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
         }?;
         // SAFETY: the mapping is ours; advice about its pages changes no content. Refusal costs only speed.
         let _ = unsafe { madvise(base, bytes, Advice::LinuxHugepage) };

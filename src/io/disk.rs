@@ -179,7 +179,13 @@ impl Disk {
     }
 
     /// Reads `len` bytes from `offset` on into `buffer`, which has room for them.
-    pub fn read(self: &Rc<Disk>, file: &Rc<File>, offset: u64, buffer: Buffer, len: usize) -> Result<Operation> {
+    pub fn read(
+        self: &Rc<Disk>,
+        file: &Rc<File>,
+        offset: u64,
+        buffer: Buffer,
+        len: usize,
+    ) -> Result<Operation> {
         self.start(Op::new(Kind::Read, Some(file.clone()), Some(buffer), offset, len))
     }
 

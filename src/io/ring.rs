@@ -1,5 +1,8 @@
 //! The back-end over io_uring: one ring, registered files and buffers.
-#![allow(unsafe_code, reason = "requests name memory that their operation owns until the kernel has answered")]
+#![allow(
+    unsafe_code,
+    reason = "requests name memory that their operation owns until the kernel has answered"
+)]
 
 use super::buffer::Pool;
 use super::event::Event;

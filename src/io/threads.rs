@@ -1,5 +1,8 @@
 //! A few threads for what blocks: positioned I/O without a ring, and calls such as opening and removing files.
-#![allow(unsafe_code, reason = "threads move bytes to memory that their operation owns until they have answered")]
+#![allow(
+    unsafe_code,
+    reason = "threads move bytes to memory that their operation owns until they have answered"
+)]
 
 use super::event::Event;
 use super::table::{Kind, Op};
@@ -94,7 +97,10 @@ impl Threads {
         let piece = Piece {
             kind: op.kind,
             fd: op.file.as_ref().map_or(-1, |file| file.raw()),
-            at: op.buffer.as_ref().map_or(std::ptr::null_mut(), |buffer| buffer.as_ptr().wrapping_add(op.done)),
+            at: op
+                .buffer
+                .as_ref()
+                .map_or(std::ptr::null_mut(), |buffer| buffer.as_ptr().wrapping_add(op.done)),
             len: op.len - op.done,
             offset: (op.offset + op.done as u64) as i64,
         };

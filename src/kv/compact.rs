@@ -6,6 +6,7 @@
 use super::edit::Edit;
 use super::manifest::Manifest;
 use super::names::FileName;
+use super::options::Options;
 use super::page::PageId;
 use super::sink::Sink;
 use super::source::{Directory, now};
@@ -34,6 +35,18 @@ impl<S: Sink> Writer<S> {
 
     /// Moves the live pages of sparse files to the end and returns how many. Append mode only.
     pub async fn compact(&mut self) -> Result<u64> {
+        let mut moved = 0;
+        loop {
+            let now = self.compact_some(MOVED_AT_ONCE).await?;
+            moved += now;
+            if now < MOVED_AT_ONCE as u64 {
+                return Ok(moved);
+            }
+        }
+    }
+
+    /// Does so with at most `limit` pages, in one commit; fewer are moved only when none are left.
+    pub async fn compact_some(&mut self, limit: usize) -> Result<u64> {
         if !self.options().append {
             let what = "only append mode is compacted; otherwise file pages are used again";
             return Err(Error::new(Status::Unsupported, what));
@@ -45,9 +58,9 @@ impl<S: Sink> Writer<S> {
         let per_file = 1u64 << self.options().pages_per_file_shift;
         let factor = self.options().file_amplify_factor;
         files.retain(|_, live| (live.len() as u64).saturating_mul(factor) < per_file);
-        let moving: Vec<PageId> = files.into_values().flatten().collect();
-        for ids in moving.chunks(MOVED_AT_ONCE) {
-            self.move_pages(ids).await?;
+        let moving: Vec<PageId> = files.into_values().flatten().take(limit).collect();
+        if !moving.is_empty() {
+            self.move_pages(&moving).await?;
         }
         Ok(moving.len() as u64)
     }
@@ -81,20 +94,30 @@ impl<S: Sink> Writer<S> {
 }
 
 impl Writer<Directory> {
-    /// Removes data and segment files that nothing refers to, and returns how many. A manifest or an archive that
-    /// cannot be read could refer to any, so nothing is removed then.
+    /// Removes data and segment files that nothing refers to, and returns how many. Blocks.
     pub fn collect_files(&mut self) -> Result<u64> {
+        now(self.collect())
+    }
+}
+
+impl<S: Sink> Writer<S> {
+    /// Removes data and segment files that nothing refers to, versions that are held among them, and returns how many.
+    /// A manifest or an archive that cannot be read could refer to any, so nothing is removed then.
+    pub async fn collect(&mut self) -> Result<u64> {
         self.certain()?;
-        let directory = self.sink();
-        let files = directory.list()?;
+        let sink = self.sink();
+        let files = sink.names().await?;
         let mut needed: BTreeSet<FileName> = BTreeSet::new();
-        self.needed_by(self.manifest(), &mut needed);
+        self.manifest().files(self.options(), &mut needed);
+        for version in self.versions() {
+            version.manifest.files(self.options(), &mut needed);
+        }
         for file in &files {
             if matches!(file, FileName::Manifest { .. } | FileName::Archive { .. }) {
-                let manifest = Manifest::replay(&directory.whole(file)?);
-                let manifest = manifest
-                    .map_err(|damage| damage.in_file(directory.path().join(file.to_string()).display(), 0))?;
-                self.needed_by(&manifest, &mut needed);
+                let bytes = sink.contents(file).await?.unwrap_or_default();
+                let manifest = Manifest::replay(&bytes);
+                let manifest = manifest.map_err(|damage| damage.in_file(sink.describe(file), 0))?;
+                manifest.files(self.options(), &mut needed);
             }
         }
         let mut removed = 0;
@@ -105,24 +128,27 @@ impl Writer<Directory> {
                 _ => false,
             };
             if ours && !needed.contains(file) {
-                now(directory.remove(file))?;
+                sink.remove(file).await?;
                 removed += 1;
             }
         }
         Ok(removed)
     }
+}
 
-    fn needed_by(&self, manifest: &Manifest, needed: &mut BTreeSet<FileName>) {
-        let (pages, segments) = (self.options().pages_per_file_shift, self.options().segments_per_file_shift);
-        let data: BTreeSet<u64> = manifest.mapping.pages().map(|(_, page)| page >> pages).collect();
+impl Manifest {
+    /// The data and segment files that this refers to.
+    pub fn files(&self, options: &Options, needed: &mut BTreeSet<FileName>) {
+        let (pages, segments) = (options.pages_per_file_shift, options.segments_per_file_shift);
+        let data: BTreeSet<u64> = self.mapping.pages().map(|(_, page)| page >> pages).collect();
         for id in data {
-            let (branch, term) = manifest.branches.owner(id);
+            let (branch, term) = self.branches.owner(id);
             needed.insert(FileName::Data { id, branch: branch.into(), term });
         }
-        let mapping = manifest.segments.iter().flat_map(|known| known.mapping.pages());
+        let mapping = self.segments.iter().flat_map(|known| known.mapping.pages());
         let files: BTreeSet<u64> = mapping.map(|(_, segment)| segment >> segments).collect();
         for id in files {
-            let (branch, term) = manifest.branches.segment_owner(id);
+            let (branch, term) = self.branches.segment_owner(id);
             needed.insert(FileName::Segment { id, branch: branch.into(), term });
         }
     }

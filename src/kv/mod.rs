@@ -50,4 +50,5 @@ pub mod tree;
 pub mod upkeep;
 pub mod value;
 pub mod varint;
+pub mod versions;
 pub mod writer;

@@ -92,20 +92,30 @@ impl<S: Sink> Writer<S> {
     }
 }
 
-impl Writer<Directory> {
-    /// Removes the partition. It is gone once its manifest is; its other files follow, unless archives need them.
-    pub fn drop_partition(self) -> Result<()> {
-        let directory = self.sink();
-        now(directory.remove(&FileName::main_manifest()))?;
-        let files = directory.list()?;
+impl<S: Sink> Writer<S> {
+    /// Removes the partition's manifest: it is gone. Its other files follow, unless archives need them. Nobody may hold
+    /// a version of it.
+    pub async fn erase(self) -> Result<()> {
+        let sink = self.sink();
+        sink.remove(&FileName::main_manifest()).await?;
+        let files = sink.names().await?;
         if files.iter().any(|file| matches!(file, FileName::Archive { .. })) {
             return Ok(());
         }
         for file in &files {
-            now(directory.remove(file))?;
+            sink.remove(file).await?;
         }
-        // What is left, if anything, is not ours.
-        let _ = std::fs::remove_dir(directory.path());
+        Ok(())
+    }
+}
+
+impl Writer<Directory> {
+    /// Removes the partition. It is gone once its manifest is; its other files follow, unless archives need them.
+    pub fn drop_partition(self) -> Result<()> {
+        let path = self.sink().path().to_owned();
+        now(self.erase())?;
+        // With files left, it stays.
+        let _ = std::fs::remove_dir(path);
         Ok(())
     }
 }

@@ -15,8 +15,10 @@ use super::sink::Sink;
 use super::source::{Directory, now};
 use super::space::{Room, after_file};
 use super::tree::Tree;
+use super::versions::{Version, Versions};
 use crate::status::{Error, Result, Status};
 use rustix::fs::{FlockOperation, flock};
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ pub struct Writer<S = Directory> {
     manifest: Manifest,
     dictionary: Option<Dictionary>,
     room: Room,
+    versions: Versions,
     samples: Samples,
     /// A commit failed half-way: what is on disk is unknown until the partition is opened again.
     unsure: bool,
@@ -58,27 +61,36 @@ impl Writer<Directory> {
                 format!("{} is open in another process, or by another writer of this one", path.display());
             return Err(Error::new(Status::WrongState, what));
         }
-        let directory = Directory::new(path.to_owned());
-        let file = FileName::main_manifest();
-        let bytes = match path.join(file.to_string()).exists() {
-            true => Some(directory.whole(&file)?),
-            false => None,
-        };
-        let mut writer = Writer::new(options, directory, bytes.as_deref())?;
+        let mut writer = now(Writer::load(options, Directory::new(path.to_owned())))?;
         writer._lock = Some(lock);
-        writer.keep_archives()?;
+        Ok(writer)
+    }
+
+    /// Applies a batch. Blocks until it is safe on disk.
+    pub fn write(&mut self, batch: &Batch, now_ms: u64) -> Result<u64> {
+        now(self.apply(batch, now_ms))
+    }
+}
+
+impl<S: Sink> Writer<S> {
+    /// A writer of the partition whose files `sink` has. Whoever calls sees to it that there is no other.
+    pub async fn load(options: Arc<Options>, sink: S) -> Result<Writer<S>> {
+        let bytes = sink.contents(&FileName::main_manifest()).await?;
+        let mut writer = Writer::new(options, sink, bytes.as_deref())?;
+        writer.keep_archives().await?;
         if bytes.is_some_and(|bytes| bytes.len() as u64 > writer.manifest.tail) {
-            now(writer.sink.cut(&writer.file, writer.manifest.tail))?;
+            writer.sink.cut(&writer.file, writer.manifest.tail).await?;
         }
         Ok(writer)
     }
 
     /// Goes on after what archives need, also when the manifest knows nothing of it: the partition was dropped, or its
     /// last records were damaged.
-    fn keep_archives(&mut self) -> Result<()> {
-        let files = self.sink.list()?;
+    async fn keep_archives(&mut self) -> Result<()> {
+        let files = self.sink.names().await?;
         for archive in files.iter().filter(|file| matches!(file, FileName::Archive { .. })) {
-            let (end, segment_end) = match Manifest::replay(&self.sink.whole(archive)?) {
+            let bytes = self.sink.contents(archive).await?.unwrap_or_default();
+            let (end, segment_end) = match Manifest::replay(&bytes) {
                 Ok(archive) => (archive.end, archive.segments.map_or(0, |segments| segments.end)),
                 // A damaged archive may be mended; until then every file may be its.
                 Err(_) => {
@@ -98,13 +110,6 @@ impl Writer<Directory> {
         Ok(())
     }
 
-    /// Applies a batch. Blocks until it is safe on disk.
-    pub fn write(&mut self, batch: &Batch, now_ms: u64) -> Result<u64> {
-        now(self.apply(batch, now_ms))
-    }
-}
-
-impl<S: Sink> Writer<S> {
     /// A writer over what `manifest`, the content of the partition's manifest, says; None for a new partition.
     pub fn new(options: Arc<Options>, sink: S, manifest: Option<&[u8]>) -> Result<Writer<S>> {
         let file = FileName::main_manifest();
@@ -126,8 +131,18 @@ impl<S: Sink> Writer<S> {
         let dictionary =
             (!manifest.dictionary.is_empty()).then(|| Dictionary::new(&manifest.dictionary, LEVEL));
         let room = Room::load(&manifest, &options);
-        let samples = Samples::default();
-        Ok(Writer { options, sink, file, manifest, dictionary, room, samples, unsure: false, _lock: None })
+        Ok(Writer {
+            options,
+            sink,
+            file,
+            manifest,
+            dictionary,
+            room,
+            versions: Versions::default(),
+            samples: Samples::default(),
+            unsure: false,
+            _lock: None,
+        })
     }
 
     /// The partition as it was last committed.
@@ -138,6 +153,18 @@ impl<S: Sink> Writer<S> {
             dictionary: self.dictionary.as_ref(),
             source: &self.sink,
         }
+    }
+
+    /// The partition as it was last committed, to be read while this goes on.
+    pub fn version(&mut self) -> Arc<Version> {
+        // A dictionary that was trained but not committed yet decodes nothing that was.
+        let make = || Version { manifest: self.manifest.clone(), dictionary: self.dictionary.clone() };
+        self.versions.current(make)
+    }
+
+    /// Versions that somebody holds, the current one among them.
+    pub(super) fn versions(&self) -> impl Iterator<Item = Arc<Version>> {
+        self.versions.live()
     }
 
     /// What was last committed.
@@ -194,6 +221,7 @@ impl<S: Sink> Writer<S> {
 
     /// The partition as it was last committed, and the room for a change to it.
     pub(super) fn tree_and_room(&mut self) -> (Tree<'_, S>, &mut Room) {
+        self.versions.settle(&mut self.room.space);
         let tree = Tree {
             options: &self.options,
             manifest: &self.manifest,
@@ -232,7 +260,7 @@ impl<S: Sink> Writer<S> {
             self.write_log(&change, &record).await
         };
         match written {
-            Ok(()) => outcome.commit(&mut self.room),
+            Ok(()) => outcome.commit(&mut self.room, &mut self.versions),
             // Pages that the record names stay taken: it may be on disk.
             Err(_) => self.unsure = true,
         }
@@ -259,7 +287,11 @@ impl<S: Sink> Writer<S> {
         self.unsure = replaced.is_err();
         replaced?;
         next.tail = bytes.len() as u64;
-        (self.manifest, self.room) = (next, room);
+        let before = std::mem::replace(&mut self.manifest, next);
+        self.room = room;
+        let kept: HashSet<u64> = self.manifest.mapping.pages().map(|(_, page)| page).collect();
+        let gone = before.mapping.pages().map(|(_, page)| page).filter(|page| !kept.contains(page));
+        self.versions.restart(gone.collect(), &mut self.room.space);
         Ok(())
     }
 
