@@ -205,6 +205,11 @@ impl Disk {
         self.start(Op::new(Kind::Sync, Some(file.clone()), None, 0, 0))
     }
 
+    /// Makes everything about a file safe (`fsync`): for a directory, the names in it.
+    pub fn sync_all(self: &Rc<Disk>, file: &Rc<File>) -> Result<Operation> {
+        self.start(Op::new(Kind::SyncAll, Some(file.clone()), None, 0, 0))
+    }
+
     /// Runs a closure that may block on another thread.
     pub async fn call<T: Send + 'static>(
         self: &Rc<Disk>,

@@ -42,7 +42,7 @@ impl Event {
     }
 
     /// Sleeps until it rings or the timeout passes; None for as long as it takes.
-    pub(super) fn wait(&self, timeout: Option<Duration>) {
+    pub fn wait(&self, timeout: Option<Duration>) {
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: timeout.as_secs() as i64,
             tv_nsec: i64::from(timeout.subsec_nanos()),

@@ -115,6 +115,7 @@ impl Ring {
                 on!(|file| opcode::Write::new(file, at, len).offset(offset).build())
             }
             (Kind::Sync, _) => on!(|file| opcode::Fsync::new(file).flags(FsyncFlags::DATASYNC).build()),
+            (Kind::SyncAll, _) => on!(|file| opcode::Fsync::new(file).build()),
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         })
     }

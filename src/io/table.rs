@@ -13,6 +13,8 @@ pub enum Kind {
     Read,
     Write,
     Sync,
+    /// A sync of everything about the file, which a directory needs.
+    SyncAll,
     /// A closure on another thread, which keeps its own result.
     Call,
 }
@@ -70,7 +72,7 @@ impl Op {
         self.retries = 0;
         let moved = answer as usize;
         match self.kind {
-            Kind::Sync | Kind::Call => self.result = Some(Ok(0)),
+            Kind::Sync | Kind::SyncAll | Kind::Call => self.result = Some(Ok(0)),
             Kind::Read | Kind::Write => {
                 self.done += moved.min(self.len - self.done);
                 let direct = self.file.as_ref().is_some_and(|file| file.is_direct());

@@ -71,6 +71,8 @@ impl Piece {
             Kind::Write => unsafe { libc::pwrite64(self.fd, self.at.cast(), self.len, self.offset) },
             // SAFETY: a system call without memory.
             Kind::Sync => unsafe { libc::fdatasync(self.fd) as isize },
+            // SAFETY: as above.
+            Kind::SyncAll => unsafe { libc::fsync(self.fd) as isize },
             Kind::Call => 0,
         };
         match moved {

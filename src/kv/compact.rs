@@ -28,6 +28,15 @@ impl<S: Sink> Writer<S> {
             && space > live.saturating_mul(self.options().file_amplify_factor)
     }
 
+    /// How many data and segment files were ever begun.
+    pub fn files_begun(&self) -> (u64, u64) {
+        let segments = self.manifest().segments.as_ref().map_or(0, |segments| segments.end);
+        (
+            self.manifest().end.div_ceil(1 << self.options().pages_per_file_shift),
+            segments.div_ceil(1 << self.options().segments_per_file_shift),
+        )
+    }
+
     fn page_files(&self) -> impl Iterator<Item = (u64, PageId)> + '_ {
         let shift = self.options().pages_per_file_shift;
         self.manifest().mapping.pages().map(move |(id, page)| (page >> shift, id))

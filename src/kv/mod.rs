@@ -25,6 +25,7 @@ pub mod data_page;
 pub mod dump;
 pub mod edit;
 pub mod effects;
+pub mod engine;
 pub mod fetch;
 pub mod index_builder;
 pub mod index_page;

@@ -118,6 +118,12 @@ impl Store {
         Ok(tags)
     }
 
+    /// Where a partition's directory is, or would be.
+    pub fn directory_of(&self, partition: &Partition) -> Result<PathBuf> {
+        let known = self.partitions.get(partition).cloned();
+        known.map_or_else(|| place(&self.options, partition), Ok)
+    }
+
     fn files(&self, partition: &Partition) -> Result<Vec<FileName>> {
         match self.partitions.get(partition) {
             Some(path) => Directory::new(path.clone()).list(),

@@ -109,6 +109,24 @@ impl<'a, S: Source> Tree<'a, S> {
         Err(self.too_deep(root))
     }
 
+    /// The data page whose range holds `key`, and where that range ends. Only index pages are read.
+    pub async fn leaf_range(&self, root: PageId, key: &[u8]) -> Result<Option<(PageId, Option<Vec<u8>>)>> {
+        let (mut id, mut end) = (root, None);
+        if id == NONE {
+            return Ok(None);
+        }
+        for _ in 0..DEPTH {
+            let index = self.load(id).await?;
+            let parsed = self.sound(&index, IndexPage::parse(index.bytes.as_ref()))?;
+            let (child, child_end) = self.sound(&index, parsed.child_and_end(key))?;
+            (id, end) = (child, child_end.or(end));
+            if parsed.is_leaf() {
+                return Ok(Some((id, end)));
+            }
+        }
+        Err(self.too_deep(root))
+    }
+
     pub(super) fn too_deep(&self, root: PageId) -> crate::status::Error {
         let what = format_args!("the tree of page {root} is deeper than {DEPTH} levels");
         corrupted(self.manifest_name(), 0, what)

@@ -29,26 +29,35 @@ impl<S: Sink> Writer<S> {
 
     /// Deletes the entries that expired at or before `now_ms`, whatever their timestamp, and returns how many.
     pub async fn clean_expired(&mut self, now_ms: u64) -> Result<u64> {
-        let past = |key: &[u8]| key.first_chunk().is_none_or(|expiry| u64::from_be_bytes(*expiry) > now_ms);
         let mut cleaned = 0;
         loop {
-            let tree = self.tree();
-            let expiries = tree.keys(tree.manifest.ttl_root, &[], CLEANED_AT_ONCE, past).await?;
-            if expiries.is_empty() {
-                return Ok(cleaned);
-            }
-            let ttl_root = tree.manifest.ttl_root;
-            let keys = expiries.iter().map(|expiry| expiry[8..].to_vec()).collect();
-            cleaned += self.delete(keys).await?;
-            // An expiry without its entry would be met again and again.
-            let tree = self.tree();
-            let left = tree.keys(tree.manifest.ttl_root, &expiries[0], 1, past).await?;
-            if left.first() == expiries.first() {
-                let what =
-                    format!("the tree of expiries, page {ttl_root}, names a key that does not expire then");
-                return Err(Error::new(Status::Corrupted, what));
+            match self.clean_some(now_ms, CLEANED_AT_ONCE).await? {
+                0 => return Ok(cleaned),
+                now => cleaned += now,
             }
         }
+    }
+
+    /// Does so with at most `limit` entries, in one commit.
+    pub async fn clean_some(&mut self, now_ms: u64, limit: usize) -> Result<u64> {
+        let past = |key: &[u8]| key.first_chunk().is_none_or(|expiry| u64::from_be_bytes(*expiry) > now_ms);
+        let tree = self.tree();
+        let expiries = tree.keys(tree.manifest.ttl_root, &[], limit, past).await?;
+        if expiries.is_empty() {
+            return Ok(0);
+        }
+        let ttl_root = tree.manifest.ttl_root;
+        let keys = expiries.iter().map(|expiry| expiry[8..].to_vec()).collect();
+        let cleaned = self.delete(keys).await?;
+        // An expiry without its entry would be met again and again.
+        let tree = self.tree();
+        let left = tree.keys(tree.manifest.ttl_root, &expiries[0], 1, past).await?;
+        if left.first() == expiries.first() {
+            let what =
+                format!("the tree of expiries, page {ttl_root}, names a key that does not expire then");
+            return Err(Error::new(Status::Corrupted, what));
+        }
+        Ok(cleaned)
     }
 
     async fn delete(&mut self, keys: Vec<Vec<u8>>) -> Result<u64> {

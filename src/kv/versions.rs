@@ -66,6 +66,11 @@ impl Versions {
         self.held.iter().flat_map(|(_, pages)| pages).for_each(|page| space.hold(*page));
     }
 
+    /// Whether a version before the current one is held.
+    pub fn is_held(&self) -> bool {
+        self.held.iter().any(|(version, _)| version.strong_count() > 0)
+    }
+
     /// The versions that somebody holds.
     pub fn live(&self) -> impl Iterator<Item = Arc<Version>> {
         let held = self.held.iter().filter_map(|(version, _)| version.upgrade());

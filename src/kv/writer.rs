@@ -167,6 +167,16 @@ impl<S: Sink> Writer<S> {
         self.versions.live()
     }
 
+    /// Whether somebody holds a version.
+    pub fn is_read(&self) -> bool {
+        self.versions.live().next().is_some()
+    }
+
+    /// Whether somebody holds a version that is not the current one.
+    pub fn is_read_before(&self) -> bool {
+        self.versions.is_held()
+    }
+
     /// What was last committed.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
