@@ -87,7 +87,7 @@ impl<'a, S: Source> Tree<'a, S> {
         })
     }
 
-    fn manifest_name(&self) -> String {
+    pub(super) fn manifest_name(&self) -> String {
         let (branch, term) = (self.manifest.branches.name.clone(), self.manifest.branches.term);
         self.source.describe(&FileName::Manifest { branch, term })
     }

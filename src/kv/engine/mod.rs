@@ -150,7 +150,7 @@ impl Engine {
             return Err(Error::new(Status::LimitReached, "the engine has handed out 2^20 partitions"));
         }
         let path = match &self.store {
-            Some(store) => Some(store.directory_of(&name)?),
+            Some(store) => Some(store.directory(&name)?),
             None => None,
         };
         let shard = number as usize % self.shards.len();

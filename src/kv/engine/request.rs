@@ -73,6 +73,8 @@ pub struct Scan {
     pub max_bytes: usize,
     /// What to do with very large values.
     pub large: Large,
+    /// Whether the last entries come first.
+    pub backward: bool,
 }
 
 impl Default for Scan {
@@ -85,6 +87,7 @@ impl Default for Scan {
             max_entries: 0,
             max_bytes: 4 << 20,
             large: Large::Refuse,
+            backward: false,
         }
     }
 }
@@ -99,6 +102,7 @@ impl Scan {
             max_entries: self.max_entries,
             max_bytes: self.max_bytes,
             large: self.large,
+            backward: self.backward,
         }
     }
 }

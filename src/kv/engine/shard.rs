@@ -152,9 +152,8 @@ impl Shard {
         let path = target.path.clone().unwrap_or_default();
         let files = Files::new(self.pages.clone(), self.open_files.clone(), target.number, path, &self.store);
         let backing = Backing::Disk(files);
-        let names = backing.names().await?;
         if let Some(tag) = &target.archive {
-            let file = names.into_iter().find(|name| match name {
+            let file = backing.names().await?.into_iter().find(|name| match name {
                 FileName::Archive { tag: known, .. } => known == tag || name.to_string() == *tag,
                 _ => false,
             });
@@ -162,18 +161,7 @@ impl Shard {
             let version = version(&backing, &file).await?;
             return Ok(Some(Rc::new(open(backing, None, Some(Arc::new(version))))));
         }
-        let newest = names
-            .into_iter()
-            .filter(|name| matches!(name, FileName::Manifest { branch, .. } if branch == MAIN));
-        let newest = newest.max_by_key(|name| match name {
-            FileName::Manifest { term, .. } => *term,
-            _ => 0,
-        });
-        if let Some(file) = newest.filter(|file| *file != FileName::main_manifest()) {
-            let version = version(&backing, &file).await?;
-            return Ok(Some(Rc::new(open(backing, None, Some(Arc::new(version))))));
-        }
-        let mut writer = Writer::load(self.store.clone(), backing.clone()).await?;
+        let mut writer = Writer::load(self.store.clone(), backing.clone(), MAIN).await?;
         let version = (writer.manifest().tail > 0).then(|| writer.version());
         Ok(Some(Rc::new(open(backing, Some(writer), version))))
     }
