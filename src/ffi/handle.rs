@@ -57,6 +57,14 @@ pub struct rde_region {
     pub id: u64,
 }
 
+/// A peer's call that waits for its answer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct rde_incoming_call {
+    /// 0 is none.
+    pub id: u64,
+}
+
 fn stale(kind: &'static str) -> Error {
     Error::new(Status::StaleHandle, format!("this {kind} is closed, was never opened, or is something else"))
 }

@@ -14,6 +14,7 @@ pub mod handle;
 pub mod types;
 
 // One for each section of the header; tests/header.rs has their order.
+pub mod call;
 pub mod context;
 pub mod library;
 pub mod memory;
