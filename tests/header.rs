@@ -275,3 +275,31 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.extension().is_some_and(|end| end == extension)).collect()
 }
+
+/// A status's name as Go writes it: `CONNECTION_LOST` is `ConnectionLost`, and initialisms stay in capitals.
+fn go_name(name: &str) -> String {
+    let word = |word: &str| match word {
+        "OK" | "IO" | "ABI" => word.to_owned(),
+        _ => word[..1].to_owned() + &word[1..].to_lowercase(),
+    };
+    name.split('_').map(word).collect()
+}
+
+#[test]
+fn go_has_the_statuses() {
+    let mut text = String::from(
+        "// Code generated from src/status.rs by `make header`. DO NOT EDIT.\n\npackage rdmaengine\n\nconst (\n",
+    );
+    for (status, name, message) in rdma_engine::status::TABLE {
+        let (go, number) = (go_name(name), *status as i32);
+        text.push_str(&format!("\t// Status{go}: {message}.\n\tStatus{go} Status = {number}\n"));
+    }
+    text.push_str(")\n\nvar statusTable = map[Status]struct{ name, text string }{\n");
+    let width = rdma_engine::status::TABLE.iter().map(|row| go_name(row.1).len()).max().unwrap();
+    for (_, name, message) in rdma_engine::status::TABLE {
+        let go = go_name(name);
+        text.push_str(&format!("\tStatus{go}:{:1$} {{{name:?}, {message:?}}},\n", "", width - go.len()));
+    }
+    text.push_str("}\n");
+    same_or_bless("go/zz_status.go", &text);
+}
