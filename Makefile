@@ -58,6 +58,7 @@ test:
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) test --locked -p rdma-engine -p ucx-sys
 	tests/install.sh
+	tests/go.sh
 	tests/readme.sh
 
 # What takes longer: fuzzing, Miri, documentation as errors. Sanitizers and valgrind are in `test`.

@@ -81,8 +81,8 @@ func (b *Batch) Run(ctx context.Context) error {
 
 func (b *Batch) err(i int, ctx context.Context) error {
 	err := b.results[i].err("batch", ctx)
-	if b.results[i].status == StatusStaleHandle {
-		return b.session.staleness("batch", err)
+	if err != nil {
+		err = b.session.because(ctx, "batch", b.results[i].status, err)
 	}
 	return err
 }

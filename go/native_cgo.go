@@ -2,8 +2,6 @@
 
 package rdmaengine
 
-// #cgo !rdma_engine_static pkg-config: rdma_engine
-// #cgo rdma_engine_static pkg-config: rdma_engine_static
 // #cgo noescape rdego_cross
 // #cgo nocallback rdego_cross
 // #include "native.h"

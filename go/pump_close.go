@@ -41,7 +41,8 @@ func (p *pump) close() {
 	p.closing = true
 	p.mu.Unlock()
 	p.turn.Lock()
-	for id := range p.sessions {
+	for id, s := range p.sessions {
+		s.closing()
 		sessionClose(id, 0)
 	}
 	p.release()

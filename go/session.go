@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Session is a connection to a peer. Its methods may be called by many goroutines.
@@ -14,13 +15,16 @@ type Session struct {
 	id       uint64
 	messages *queue[Message]
 	once     sync.Once
-	ended    atomic.Pointer[Error] // why its peer or its engine ended it
+	ended    atomic.Pointer[Error] // why it ended
+	gone     chan struct{}         // closed when it has
 }
 
 // messagesMax bounds messages that wait for Receive; a peer that sends more is not listened to any more.
 const messagesMax = 64 << 10
 
-func newSession(p *pump) *Session { return &Session{pump: p, messages: newQueue[Message]()} }
+func newSession(p *pump) *Session {
+	return &Session{pump: p, messages: newQueue[Message](), gone: make(chan struct{})}
+}
 
 func (s *Session) open(id uint64) { s.id = id }
 
@@ -103,8 +107,10 @@ func (p *pump) closed(c *completion) {
 // end keeps why a session ended: OK is its peer's close.
 func (s *Session) end(status Status) {
 	var end error = io.EOF
+	why := s.ended.Load()
 	switch {
-	case status == StatusCanceled:
+	case status == StatusCanceled || why != nil && why.Cause == ErrClosed:
+		s.closing()
 		end = closedFailure("receive")
 	case status < 0:
 		end = fail("receive", status)
@@ -113,19 +119,41 @@ func (s *Session) end(status Status) {
 		s.ended.CompareAndSwap(nil, &Error{Status: StatusConnectionLost, Message: "the session was closed by its peer"})
 	}
 	s.messages.close(end)
+	close(s.gone)
 }
 
-// one does a request of this session. A session that has ended says why.
+// closing says that this side ends the session.
+func (s *Session) closing() {
+	s.ended.CompareAndSwap(nil, &Error{Status: StatusCanceled, Cause: ErrClosed})
+}
+
+// one does a request of this session.
 func (s *Session) one(ctx context.Context, name string, r *request, text []byte) (result, error) {
 	r.session = s.id
 	end, err := s.pump.one(ctx, name, r, text)
-	if err != nil && end.status == StatusStaleHandle {
-		err = s.staleness(name, err)
+	if err != nil {
+		err = s.because(ctx, name, end.status, err)
 	}
 	return end, err
 }
 
-func (s *Session) staleness(name string, err error) error {
+// endTime bounds the wait for the word that a session has ended, which follows its operations' ends.
+const endTime = time.Second
+
+// because finds out whether an operation failed because its session has ended, and says why it has.
+func (s *Session) because(ctx context.Context, name string, status Status, err error) error {
+	if status != StatusStaleHandle && status != StatusCanceled || ctx.Err() != nil {
+		return err
+	}
+	if _, stale := sessionInfo(s.id); stale == nil && status == StatusStaleHandle {
+		return err // of a region or a buffer
+	}
+	s.pump.poller.kick()
+	select {
+	case <-s.gone:
+	case <-ctx.Done():
+	case <-time.After(endTime):
+	}
 	if why := s.ended.Load(); why != nil {
 		because := *why
 		because.Op = name
@@ -139,7 +167,7 @@ func (s *Session) staleness(name string, err error) error {
 func (s *Session) Close() error {
 	var err error
 	s.once.Do(func() {
-		s.ended.CompareAndSwap(nil, &Error{Status: StatusCanceled, Cause: ErrClosed})
+		s.closing()
 		_, err = s.pump.control(context.Background(), "close", nil, func(userData uint64) error {
 			if status := sessionClose(s.id, userData); status < 0 {
 				return fail("close", status)
@@ -161,7 +189,7 @@ func (s *Session) Close() error {
 func (s *Session) Info() (SessionInfo, error) {
 	info, err := sessionInfo(s.id)
 	if err != nil {
-		err = s.staleness("info", err)
+		err = s.because(context.Background(), "info", StatusStaleHandle, err)
 	}
 	return info, err
 }
@@ -170,7 +198,7 @@ func (s *Session) Info() (SessionInfo, error) {
 func (s *Session) Stats() (Stats, error) {
 	all, err := sessionStats(s.id)
 	if err != nil {
-		err = s.staleness("stats", err)
+		err = s.because(context.Background(), "stats", StatusStaleHandle, err)
 	}
 	return all, err
 }

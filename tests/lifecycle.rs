@@ -300,3 +300,21 @@ fn cancelled_and_late_operations_end_once_and_their_replies_change_nothing() {
         }
     }
 }
+
+#[test]
+fn a_worker_that_closes_takes_its_listeners_along() {
+    let node = Node::new(&ContextOptions::default(), Mode::Threaded);
+    let listener = Listener::open(&node.worker, "tcp://127.0.0.1:0", 0).unwrap();
+    let address = listener.address().to_owned();
+    let (id, worker) = (listener.id(), std::sync::Arc::downgrade(&node.worker));
+    drop(listener);
+    node.worker.close().unwrap();
+    assert!(handle::LISTENERS.get(id).is_none(), "its handle is stale");
+    let context = node.context.clone();
+    drop(node);
+    assert!(worker.upgrade().is_none(), "nothing holds the worker any more");
+    let other = Worker::open(&context, &WorkerOptions::default()).unwrap();
+    Listener::open(&other, &address, 0).unwrap();
+    other.close().unwrap();
+    context.close().unwrap();
+}
