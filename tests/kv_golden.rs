@@ -8,9 +8,10 @@ mod kv_support;
 use kv_support::{golden, options};
 use rdma_engine::Status;
 use rdma_engine::kv::dump::dump;
-use rdma_engine::kv::names::Partition;
+use rdma_engine::kv::names::{FileName, Partition};
 use rdma_engine::kv::scan::Range;
 use rdma_engine::kv::store::Store;
+use rdma_engine::kv::survey;
 use std::fs;
 use std::path::Path;
 
@@ -86,26 +87,38 @@ fn reads_floors_and_pages_agree_with_the_scan() {
                 let below = &first.key[..first.key.len() - 1];
                 assert_eq!(view.floor(below).unwrap(), None);
             }
-            for (max_entries, max_bytes) in [(1, 0), (7, 0), (0, 1), (0, 5000), (50, 2000)] {
+            let limits = [(1, 0), (7, 0), (0, 1), (0, 5000), (50, 2000)];
+            for ((max_entries, max_bytes), backward) in
+                limits.into_iter().flat_map(|l| [(l, false), (l, true)])
+            {
                 let mut joined = Vec::new();
-                let mut begin: Option<Vec<u8>> = None;
+                let mut at: Option<Vec<u8>> = None;
                 loop {
+                    let (begin, end) = if backward { (None, at.as_deref()) } else { (at.as_deref(), None) };
                     let range = Range {
-                        begin: begin.as_deref().unwrap_or(&[]),
+                        begin: begin.unwrap_or(&[]),
                         begin_inclusive: begin.is_none(),
+                        end: end.unwrap_or(&[]),
                         max_entries,
                         max_bytes,
+                        backward,
                         ..Range::ALL
                     };
                     let page = view.scan(&range).unwrap();
                     assert!(max_entries == 0 || page.entries.len() <= max_entries);
-                    begin = page.entries.last().map(|entry| entry.key.clone());
+                    at = page.entries.last().map(|entry| entry.key.clone());
                     joined.extend(page.entries);
                     if !page.remaining {
                         break;
                     }
                 }
-                assert!(joined == all, "{name} {partition} by {max_entries} entries, {max_bytes} bytes");
+                if backward {
+                    joined.reverse();
+                }
+                assert!(
+                    joined == all,
+                    "{name} {partition} by {max_entries} entries, {max_bytes} bytes, backward: {backward}"
+                );
             }
         }
     }
@@ -121,6 +134,9 @@ fn ranges_have_the_ends_that_were_asked_for() {
         let range = Range { begin: &from, end: &to, begin_inclusive, end_inclusive, ..Range::ALL };
         let expected = &all[100 + usize::from(!begin_inclusive)..300 + usize::from(end_inclusive)];
         assert!(view.scan(&range).unwrap().entries == expected);
+        let mut backward = view.scan(&Range { backward: true, ..range }).unwrap().entries;
+        backward.reverse();
+        assert!(backward == expected);
     }
     let backwards = Range { begin: &to, end: &from, ..Range::ALL };
     assert!(view.scan(&backwards).unwrap().entries.is_empty());
@@ -146,4 +162,23 @@ fn absent_partitions_have_no_view() {
     let empty = store.view(&Partition::parse("t0.2").unwrap()).unwrap().unwrap();
     assert_eq!(empty.scan(&Range::ALL).unwrap().entries.len(), 0);
     assert_eq!(empty.floor(b"x").unwrap(), None);
+}
+
+/// The check agrees that nothing is wrong with any of them, and finds every byte that is flipped in a page.
+#[test]
+fn nothing_is_wrong_with_golden_stores() {
+    let (_folder, root) = golden();
+    for name in ["na", "ap", "na_zstd", "ap_zstd", "geo8k", "deep", "seg", "torn"] {
+        let store = open(&root.join(name));
+        let expected = fs::read_to_string(root.join(name).join("expected.txt")).unwrap().lines().count();
+        let mut entries = 0;
+        for partition in store.partitions() {
+            for (state, report) in survey::check(&store, partition, |_| Ok(())).unwrap() {
+                assert_eq!(report.problems, [""; 0], "{name} {partition} {state}");
+                assert!(report.torn.is_none());
+                entries += if state == FileName::main_manifest() { report.entries as usize } else { 0 };
+            }
+        }
+        assert_eq!(entries, expected, "{name}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Applies sorted changes to a tree: new data pages, then the index pages above them.
 
 use super::chain::Chain;
-use super::damage::Damage;
+use super::damage::{Damage, corrupted};
 use super::data_page::{DataPage, Entry};
 use super::edit::Edit;
 use super::index_builder::{self, Child};
@@ -55,6 +55,14 @@ pub struct Apply<'x, 'w, S: Sink, E> {
     effects: &'x mut E,
     chain: Chain,
     path: Vec<Level>,
+    carry: Option<Carry>,
+}
+
+/// Entries of a data page that is nearly empty, on their way to the page after it.
+struct Carry {
+    cells: Vec<Cell<'static>>,
+    /// The smallest key that may stand there.
+    from: Vec<u8>,
 }
 
 /// An index page on the way to where the changes are.
@@ -83,8 +91,18 @@ impl Level {
             self.children.partition_point(|child| child.0.as_slice() <= key).saturating_sub(1).max(self.done);
         self.out.extend_from_slice(&self.children[self.done..at]);
         self.done = at;
-        let until = self.children.get(at + 1).map(|next| next.0.clone()).or_else(|| self.until.clone());
-        (self.children[at].clone(), until)
+        self.current()
+    }
+
+    /// The child after those that are done, and where its range ends.
+    fn current(&self) -> (Child, Option<Vec<u8>>) {
+        let until = self.children.get(self.done + 1).map(|next| next.0.clone());
+        (self.children[self.done].clone(), until.or_else(|| self.until.clone()))
+    }
+
+    /// Whether a child follows the one that is being replaced.
+    fn has_next(&self) -> bool {
+        self.done + 1 < self.children.len()
     }
 }
 
@@ -111,7 +129,7 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         if changes.is_empty() {
             return Ok(root);
         }
-        let mut apply = Apply { edit, tree, effects, chain: Chain::default(), path: Vec::new() };
+        let mut apply = Apply { edit, tree, effects, chain: Chain::default(), path: Vec::new(), carry: None };
         let children = if root == NONE {
             let leaves = apply.fill(changes).await?;
             apply.build(leaves, Kind::Leaf, None).await?
@@ -141,14 +159,7 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
                 self.path.push(level);
                 continue;
             }
-            let end = until
-                .map_or(rest.len(), |until| rest.partition_point(|change| change.key() < until.as_slice()));
-            let (these, after) = rest.split_at(end);
-            let replaced = self.leaf(child, these).await?;
-            if let Some(level) = self.path.last_mut() {
-                level.replace(replaced);
-            }
-            rest = after;
+            rest = self.leaves(child, until, rest).await?;
         }
         while self.path.len() > 1 {
             self.close().await?;
@@ -156,6 +167,28 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         match self.path.pop() {
             Some(root) => self.seal(root, true).await,
             None => Ok(Vec::new()),
+        }
+    }
+
+    /// Changes a data page, and those after it as long as one is left nearly empty; returns the changes after them.
+    async fn leaves<'b>(
+        &mut self,
+        mut child: Child,
+        mut until: Option<Vec<u8>>,
+        mut rest: &'b [E::Change],
+    ) -> Result<&'b [E::Change]> {
+        loop {
+            let end = until
+                .map_or(rest.len(), |until| rest.partition_point(|change| change.key() < until.as_slice()));
+            let (these, after) = rest.split_at(end);
+            let replaced = self.leaf(child, these).await?;
+            rest = after;
+            let Some(level) = self.path.last_mut() else { return Ok(rest) };
+            level.replace(replaced);
+            if self.carry.is_none() {
+                return Ok(rest);
+            }
+            (child, until) = level.current();
         }
     }
 
@@ -168,15 +201,48 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         Ok(Level { id, from, until, leaf, children, done: 0, out: Vec::new(), changed: false })
     }
 
-    /// Ends the lowest level and tells the one above what became of it.
+    /// Ends the lowest level and tells the one above what became of it. One that is left nearly empty is joined to the
+    /// one after it, which is then the lowest.
     async fn close(&mut self) -> Result<()> {
-        if let Some(level) = self.path.pop() {
+        if let Some(mut level) = self.path.pop() {
+            let next = self.path.last().is_some_and(Level::has_next);
+            if next && level.changed && self.is_small(&mut level) {
+                self.edit.free(level.id);
+                let Some(above) = self.path.last_mut() else { return Ok(()) };
+                above.replace(Vec::new());
+                let (child, until) = above.current();
+                let mut joined = self.level(child, until).await?;
+                if joined.leaf != level.leaf {
+                    let what = "index pages of one level have children of different kinds";
+                    return Err(corrupted(
+                        self.tree.manifest_name(),
+                        0,
+                        format_args!("page {}: {what}", joined.id),
+                    ));
+                }
+                (joined.from, joined.out, joined.changed) = (level.from, level.out, true);
+                self.path.push(joined);
+                return Ok(());
+            }
             let replaced = self.seal(level, false).await?;
             if let Some(above) = self.path.last_mut() {
                 above.replace(replaced);
             }
         }
         Ok(())
+    }
+
+    /// Whether an index page would be less than a quarter full. Moves all its children to `out`.
+    fn is_small(&self, level: &mut Level) -> bool {
+        level.out.extend_from_slice(&level.children[level.done..]);
+        level.done = level.children.len();
+        if let Some(first) = level.out.first_mut() {
+            first.0.clone_from(&level.from);
+        }
+        let options = self.edit.options();
+        let quarter =
+            index_builder::encoded_len(&level.out, options.index_restart_interval) < options.page_size / 4;
+        quarter && !level.out.is_empty()
     }
 
     /// Writes an index page anew if its children changed, and returns what replaces it.
@@ -258,6 +324,15 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         let mut old = tree.sound(&loaded, entries.step())?;
         let mut changes = changes.iter().peekable();
         let mut changed = false;
+        if let Some(carry) = self.carry.take() {
+            changed = true;
+            made.from = carry.from;
+            for cell in carry.cells {
+                if let Some(cells) = packer.push(cell) {
+                    self.emit(&mut made, cells).await?;
+                }
+            }
+        }
         loop {
             let order = match (&old, changes.peek()) {
                 (Some(_), Some(change)) => entries.key().cmp(change.key()),
@@ -298,6 +373,10 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         }
         if !changed && !made.begun {
             return Ok(vec![child]);
+        }
+        if packer.is_small() && self.path.last().is_some_and(Level::has_next) {
+            self.carry = made.carry(packer);
+            packer = self.packer();
         }
         for cells in packer.finish() {
             self.emit(&mut made, cells).await?;
@@ -344,6 +423,17 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
 impl Replacement {
     fn new(old: Option<PageId>, from: Vec<u8>, links: (PageId, PageId)) -> Replacement {
         Replacement { old, links, from, last: Vec::new(), begun: false, children: Vec::new() }
+    }
+
+    /// What is left in the packer, for the next page.
+    fn carry(&self, packer: Packer<'_>) -> Option<Carry> {
+        let cells: Vec<Cell<'static>> = packer.finish().into_iter().flatten().map(Cell::into_owned).collect();
+        let first = cells.first()?;
+        let from = match self.children.is_empty() {
+            true => self.from.clone(),
+            false => separator(&self.last, &first.key).to_vec(),
+        };
+        Some(Carry { cells, from })
     }
 }
 

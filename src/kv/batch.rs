@@ -27,6 +27,16 @@ pub enum Action {
     Delete,
 }
 
+impl Action {
+    /// The value that it puts there; empty for a delete.
+    pub fn value(&self) -> &[u8] {
+        match self {
+            Action::Upsert { value, .. } | Action::UpsertLarge { value, .. } => value,
+            Action::Delete => &[],
+        }
+    }
+}
+
 /// A change to one key. It takes effect unless the key holds a newer timestamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Op {

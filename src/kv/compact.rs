@@ -3,9 +3,10 @@
 //! Compaction moves the live pages of sparse files to the end, one commit for all; collection then removes files that
 //! no manifest and no archive refers to. Views that were opened before must be closed before files are collected.
 
-use super::edit::Edit;
+use super::edit::{Edit, Outcome};
 use super::manifest::Manifest;
 use super::names::FileName;
+use super::options::Options;
 use super::page::PageId;
 use super::sink::Sink;
 use super::source::{Directory, now};
@@ -15,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Pages that are moved in one commit.
 const MOVED_AT_ONCE: usize = 65_536;
+/// Segments that are moved in one commit.
+const SEGMENTS_MOVED_AT_ONCE: usize = 4096;
 
 impl<S: Sink> Writer<S> {
     /// Whether the files hold more than `file_amplify_factor` times what is live, and at least one is full.
@@ -52,6 +55,56 @@ impl<S: Sink> Writer<S> {
         Ok(moving.len() as u64)
     }
 
+    /// Moves the live segments of sparse segment files to the end and returns how many. In either mode: segments are
+    /// never written over.
+    pub async fn compact_segments(&mut self) -> Result<u64> {
+        let shift = self.options().segments_per_file_shift;
+        let mut files: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+        let known = self.manifest().segments.iter().flat_map(|segments| segments.mapping.pages());
+        known.for_each(|(id, place)| files.entry(place >> shift).or_default().push(id));
+        // The last file is still being filled.
+        let end = self.manifest().segments.as_ref().map_or(0, |segments| segments.end);
+        files.remove(&(end.saturating_sub(1) >> shift));
+        let factor = self.options().segment_amplify_factor;
+        files.retain(|_, live| (live.len() as u64).saturating_mul(factor) < 1 << shift);
+        let moving: Vec<u32> = files.into_values().flatten().collect();
+        for ids in moving.chunks(SEGMENTS_MOVED_AT_ONCE) {
+            self.move_segments(ids).await?;
+        }
+        Ok(moving.len() as u64)
+    }
+
+    async fn move_segments(&mut self, ids: &[u32]) -> Result<()> {
+        self.certain()?;
+        let (tree, room) = self.tree_and_room();
+        let mut edit = Edit::new(tree.options, tree.manifest, room, tree.source);
+        let mut moved = Ok(());
+        for id in ids {
+            moved = match tree.segment(*id).await {
+                Ok(segment) => edit.copy_segment(*id, segment.as_ref()).await,
+                Err(error) => Err(error),
+            };
+            if moved.is_err() {
+                break;
+            }
+        }
+        if moved.is_ok() {
+            moved = edit.finish().await;
+        }
+        let (roots, outcome) = ((tree.manifest.root, tree.manifest.ttl_root), edit.outcome());
+        self.end_move(moved, roots, outcome).await
+    }
+
+    async fn end_move(&mut self, moved: Result<()>, roots: (PageId, PageId), outcome: Outcome) -> Result<()> {
+        match moved {
+            Ok(()) => self.commit(roots, outcome).await,
+            Err(error) => {
+                self.undo(outcome);
+                Err(error)
+            }
+        }
+    }
+
     async fn move_pages(&mut self, ids: &[PageId]) -> Result<()> {
         self.certain()?;
         let (tree, room) = self.tree_and_room();
@@ -70,13 +123,7 @@ impl<S: Sink> Writer<S> {
             moved = edit.finish().await;
         }
         let (roots, outcome) = ((tree.manifest.root, tree.manifest.ttl_root), edit.outcome());
-        match moved {
-            Ok(()) => self.commit(roots, outcome).await,
-            Err(error) => {
-                self.undo(outcome);
-                Err(error)
-            }
-        }
+        self.end_move(moved, roots, outcome).await
     }
 }
 
@@ -88,13 +135,13 @@ impl Writer<Directory> {
         let directory = self.sink();
         let files = directory.list()?;
         let mut needed: BTreeSet<FileName> = BTreeSet::new();
-        self.needed_by(self.manifest(), &mut needed);
+        self.manifest().files(self.options(), &mut needed);
         for file in &files {
             if matches!(file, FileName::Manifest { .. } | FileName::Archive { .. }) {
                 let manifest = Manifest::replay(&directory.whole(file)?);
                 let manifest = manifest
                     .map_err(|damage| damage.in_file(directory.path().join(file.to_string()).display(), 0))?;
-                self.needed_by(&manifest, &mut needed);
+                manifest.files(self.options(), &mut needed);
             }
         }
         let mut removed = 0;
@@ -111,19 +158,31 @@ impl Writer<Directory> {
         }
         Ok(removed)
     }
+}
 
-    fn needed_by(&self, manifest: &Manifest, needed: &mut BTreeSet<FileName>) {
-        let (pages, segments) = (self.options().pages_per_file_shift, self.options().segments_per_file_shift);
-        let data: BTreeSet<u64> = manifest.mapping.pages().map(|(_, page)| page >> pages).collect();
+impl Manifest {
+    /// The data and segment files that this refers to.
+    pub fn files(&self, options: &Options, needed: &mut BTreeSet<FileName>) {
+        let (pages, segments) = (options.pages_per_file_shift, options.segments_per_file_shift);
+        let data: BTreeSet<u64> = self.mapping.pages().map(|(_, page)| page >> pages).collect();
         for id in data {
-            let (branch, term) = manifest.branches.owner(id);
+            let (branch, term) = self.branches.owner(id);
             needed.insert(FileName::Data { id, branch: branch.into(), term });
         }
-        let mapping = manifest.segments.iter().flat_map(|known| known.mapping.pages());
+        let mapping = self.segments.iter().flat_map(|known| known.mapping.pages());
         let files: BTreeSet<u64> = mapping.map(|(_, segment)| segment >> segments).collect();
         for id in files {
-            let (branch, term) = manifest.branches.segment_owner(id);
+            let (branch, term) = self.branches.segment_owner(id);
             needed.insert(FileName::Segment { id, branch: branch.into(), term });
         }
+    }
+
+    /// One past the last file page, and file segment, in files of `owner` that this refers to.
+    pub(super) fn ends(&self, owner: (&str, u64), data: u32, segments: u32) -> (u64, u64) {
+        let pages = self.mapping.pages().map(|(_, page)| page);
+        let pages = pages.filter(|page| self.branches.owner(page >> data) == owner);
+        let known = self.segments.iter().flat_map(|known| known.mapping.pages()).map(|(_, segment)| segment);
+        let known = known.filter(|segment| self.branches.segment_owner(segment >> segments) == owner);
+        (pages.max().map_or(0, |page| page + 1), known.max().map_or(0, |segment| segment + 1))
     }
 }

@@ -41,6 +41,18 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
             .await
     }
 
+    /// To the last data page.
+    pub async fn seek_last(&mut self) -> Result<()> {
+        self.path.clear();
+        self.leaf = None;
+        if self.root == NONE {
+            return Ok(());
+        }
+        let root = self.level(self.root, &[], None).await?;
+        self.path.push(root);
+        self.descend(|children| children.len() - 1).await
+    }
+
     /// To the data page after this one; nowhere after the last.
     pub async fn forward(&mut self) -> Result<()> {
         self.leaf = None;

@@ -113,20 +113,26 @@ impl<'w, S: Sink> Edit<'w, S> {
         for part in value.chunks(self.options.segment_size) {
             let id = self.room.segment_ids.take()?;
             self.taken_segments.push(id);
-            let place = self.room.segment_end;
-            self.room.segment_end += 1;
-            let (file, offset) = self.options.segment_place(place);
-            let (branch, term) = (self.base.branches.name.clone(), self.base.branches.term);
-            let file = FileName::Segment { id: file, branch, term };
-            // Whole segments, as files are read in them.
-            let mut padded = part.to_vec();
-            padded.resize(self.options.segment_size, 0);
-            self.sink.write(&file, offset, &padded).await?;
-            self.files.insert(file);
-            self.segments.push((id, Slot::at(place)));
+            self.copy_segment(id, part).await?;
             ids.push(id);
         }
         Ok(ids)
+    }
+
+    /// Gives a segment another place.
+    pub async fn copy_segment(&mut self, id: u32, part: &[u8]) -> Result<()> {
+        let place = self.room.segment_end;
+        self.room.segment_end += 1;
+        let (file, offset) = self.options.segment_place(place);
+        let (branch, term) = (self.base.branches.name.clone(), self.base.branches.term);
+        let file = FileName::Segment { id: file, branch, term };
+        // Whole segments, as files are read in them.
+        let mut padded = part.to_vec();
+        padded.resize(self.options.segment_size, 0);
+        self.sink.write(&file, offset, &padded).await?;
+        self.files.insert(file);
+        self.segments.push((id, Slot::at(place)));
+        Ok(())
     }
 
     /// Frees a segment of a very large value. Its file goes when nothing in it is left.

@@ -1,7 +1,7 @@
 //! Values: fetched from overflow pages or segments, joined, decompressed.
 
 use super::compress;
-use super::damage::Damage;
+use super::damage::{Damage, Decoded};
 use super::data_page::Entry;
 use super::names::FileName;
 use super::overflow::{self, OverflowPage};
@@ -106,15 +106,25 @@ impl<S: Source> Tree<'_, S> {
         }
         let mut value = Vec::new();
         for id in &large.segments {
-            let place = self.manifest.segments.as_ref().and_then(|segments| segments.mapping.get(*id));
-            let place =
-                self.sound(leaf, place.ok_or(Damage::new(entry.at, "a segment is mapped to nothing")))?;
-            let (file, offset) = self.options.segment_place(place);
-            let (branch, term) = self.manifest.branches.segment_owner(file);
-            let file = FileName::Segment { id: file, branch: branch.into(), term };
+            let (file, offset) = self.sound(leaf, self.segment_place(*id, entry.at))?;
             let len = (large.len - value.len()).min(self.options.segment_size);
             value.extend_from_slice(self.source.read(&file, offset, len).await?.as_ref());
         }
         Ok(value)
+    }
+
+    fn segment_place(&self, id: u32, at: usize) -> Decoded<(FileName, u64)> {
+        let place = self.manifest.segments.as_ref().and_then(|segments| segments.mapping.get(id));
+        let place = place.ok_or(Damage::new(at, "a segment is mapped to nothing"))?;
+        let (file, offset) = self.options.segment_place(place);
+        let (branch, term) = self.manifest.branches.segment_owner(file);
+        Ok((FileName::Segment { id: file, branch: branch.into(), term }, offset))
+    }
+
+    /// A whole segment.
+    pub(super) async fn segment(&self, id: u32) -> Result<S::Bytes> {
+        let place = self.segment_place(id, 0);
+        let (file, offset) = place.map_err(|damage| damage.in_file(self.manifest_name(), 0))?;
+        self.source.read(&file, offset, self.options.segment_size).await
     }
 }

@@ -46,6 +46,12 @@ fn fitting(children: &[Child], page_size: usize, interval: usize) -> usize {
     count.max(1)
 }
 
+/// Bytes that a page of these children would take, whether it fits or not.
+pub fn encoded_len(children: &[Child], interval: usize) -> usize {
+    let costs = children.iter().enumerate().skip(1).map(|(i, child)| cost(children, i, interval, child));
+    FIRST + 2 + costs.sum::<usize>()
+}
+
 fn cost(children: &[Child], i: usize, interval: usize, child: &Child) -> usize {
     let (restart, shared, delta) = against(children, i, interval, child);
     let unshared = child.0.len() - shared;

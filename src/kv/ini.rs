@@ -55,6 +55,8 @@ impl Options {
             "data_page_restart_interval" => self.data_restart_interval = number(name, value)?,
             "index_page_restart_interval" => self.index_restart_interval = number(name, value)?,
             "file_amplify_factor" => self.file_amplify_factor = number(name, value)?,
+            "segment_file_amplify_factor" => self.segment_amplify_factor = number(name, value)?,
+            "num_retained_archives" => self.retained_archives = number(name, value)?,
             "manifest_limit" => self.manifest_limit = size(name, value)?,
             _ => {}
         }
@@ -89,7 +91,7 @@ fn paths(value: &str, base: &Path) -> Result<(Vec<PathBuf>, Vec<u32>)> {
 }
 
 /// `400MB`: a number and B, KB, MB, GB or TB, in powers of 1024.
-fn size(name: &str, value: &str) -> Result<u64> {
+pub(super) fn size(name: &str, value: &str) -> Result<u64> {
     let digits = value.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = value.split_at(digits);
     let shift = match unit.trim() {
@@ -104,7 +106,8 @@ fn size(name: &str, value: &str) -> Result<u64> {
     bytes.ok_or_else(|| invalid(format!("{name}={value}: not a size")))
 }
 
-fn memory(name: &str, value: &str) -> Result<usize> {
+/// A size that fits memory.
+pub(super) fn memory(name: &str, value: &str) -> Result<usize> {
     usize::try_from(size(name, value)?).map_err(|_| invalid(format!("{name}={value}: too large")))
 }
 

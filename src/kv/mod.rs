@@ -9,13 +9,15 @@
 //!
 //! Writing: a [`batch`] is applied by a [`writer`] as an [`edit`] of both trees ([`apply`], [`effects`], [`chain`],
 //! [`packer`], [`index_builder`]) in free [`space`], through a [`sink`];
-//! [`upkeep`] truncates, cleans and archives, [`compact`] gives space back.
+//! [`upkeep`] truncates, cleans and archives, [`fork`] makes branches, [`compact`] gives space back. [`check`] and
+//! [`survey`] say what is there and whether it is sound.
 
 pub mod apply;
 pub mod batch;
 pub mod block;
 pub mod branch;
 pub mod chain;
+pub mod check;
 pub mod compact;
 pub mod compress;
 pub mod cursor;
@@ -26,6 +28,7 @@ pub mod dump;
 pub mod edit;
 pub mod effects;
 pub mod fetch;
+pub mod fork;
 pub mod index_builder;
 pub mod index_page;
 pub mod ini;
@@ -46,6 +49,7 @@ pub mod sink;
 pub mod source;
 pub mod space;
 pub mod store;
+pub mod survey;
 pub mod tree;
 pub mod upkeep;
 pub mod value;

@@ -1,10 +1,44 @@
 //! What a store is opened with. Most of it shapes the bytes on disk and must never change for a store.
 
+use super::ini::{memory, size};
 use crate::status::{Error, Result, Status};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Unit that pages and manifest records are aligned to.
 pub const ALIGNMENT: usize = 4096;
+
+/// Longest file of options that is read, in bytes.
+const LONGEST_FILE: u64 = 1 << 20;
+
+/// EloqStore's options that say nothing to this engine.
+const UNUSED: &[&str] = &[
+    "allow_reuse_local_caches",
+    "archive_interval_secs",
+    "buffer_pool_size",
+    "chunk_size",
+    "coroutine_stack_size",
+    "data_file_size",
+    "direct_io_buffer_pool_size",
+    "enable_data_page_cache",
+    "fd_limit",
+    "init_page_count",
+    "io_queue_size",
+    "local_space_limit",
+    "max_archive_tasks",
+    "max_global_request_batch",
+    "max_inflight_write",
+    "max_write_batch_pages",
+    "max_write_concurrency",
+    "non_page_io_batch_size",
+    "reserve_space_ratio",
+    "root_meta_cache_size",
+    "segment_compact_yield_every",
+    "skip_verify_checksum",
+    "write_buffer_ratio",
+    "write_buffer_size",
+    "zstd_compression_level",
+];
 
 /// Options of a store, EloqStore's defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +71,10 @@ pub struct Options {
     pub manifest_limit: u64,
     /// Files may hold this many times what is live before they are compacted.
     pub file_amplify_factor: u64,
+    /// Segment files likewise.
+    pub segment_amplify_factor: u64,
+    /// Archives that are kept when older ones are pruned.
+    pub retained_archives: usize,
     /// Longest value that a reader accepts, in bytes: a bound on what damaged lengths can claim.
     pub value_limit: usize,
 }
@@ -58,16 +96,43 @@ impl Default for Options {
             segments_per_file_shift: 7,
             manifest_limit: 8 << 20,
             file_amplify_factor: 2,
+            segment_amplify_factor: 2,
+            retained_archives: 100,
             value_limit: 1 << 30,
         }
     }
 }
 
 impl Options {
-    /// From lines of `name=value`; `store_path` may repeat and is relative to `base`. Checked.
+    /// From a file: EloqStore's ini format if it has sections, else lines of `name=value`. Store paths are relative to
+    /// the file's folder. Checked.
+    pub fn from_file(path: &Path) -> Result<Options> {
+        let named = |error: Error| Error {
+            message: format!("{}: {}", path.display(), error.message).into(),
+            ..error
+        };
+        let failed = |error: std::io::Error| Error::os(&path.display().to_string(), &error);
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(LONGEST_FILE + 1).read_to_string(&mut text).map_err(failed)?;
+        if text.len() as u64 > LONGEST_FILE {
+            return Err(named(invalid("the file is longer than 1 MiB".into())));
+        }
+        let base = path.parent().unwrap_or(Path::new(""));
+        let text = text.trim_start_matches('\u{feff}');
+        let parsed = match text.lines().any(|line| line.trim_start().starts_with('[')) {
+            true => Options::from_ini(text, base),
+            false => Options::from_lines(text, base),
+        };
+        parsed.map_err(named)
+    }
+
+    /// From lines of `name=value`; `store_path` may repeat and is relative to `base`. Checked. Names of EloqStore's
+    /// that this engine has no use for are accepted, others too, with a warning in the log.
     pub fn from_lines(text: &str, base: &Path) -> Result<Options> {
         let mut options = Options::default();
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let lines = text.lines().map(|line| line.split_once(" #").map_or(line, |(line, _)| line).trim());
+        for line in lines.filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])) {
             let (name, value) = line.split_once('=').ok_or_else(|| invalid(format!("`{line}`: no `=`")))?;
             options.set(name.trim(), value.trim(), base)?;
         }
@@ -80,22 +145,25 @@ impl Options {
         match name {
             "store_path" => self.store_paths.push(base.join(value)),
             "weights" => {
-                self.weights =
-                    value.split(',').map(|part| number(name, part.trim())).collect::<Result<_>>()?;
+                let parts = value.split(',').map(str::trim).filter(|_| !value.is_empty());
+                self.weights = parts.map(|part| number(name, part)).collect::<Result<_>>()?;
             }
             "num_threads" => self.threads = number(name, value)?,
-            "data_page_size" => self.page_size = number(name, value)?,
+            "data_page_size" => self.page_size = memory(name, value)?,
             "pages_per_file_shift" => self.pages_per_file_shift = number(name, value)?,
             "overflow_pointers" => self.overflow_pointers = number(name, value)?,
             "data_append_mode" => self.append = flag(name, value)?,
             "enable_compression" => self.compression = flag(name, value)?,
             "data_page_restart_interval" => self.data_restart_interval = number(name, value)?,
             "index_page_restart_interval" => self.index_restart_interval = number(name, value)?,
-            "segment_size" => self.segment_size = number(name, value)?,
+            "segment_size" => self.segment_size = memory(name, value)?,
             "segments_per_file_shift" => self.segments_per_file_shift = number(name, value)?,
-            "manifest_limit" => self.manifest_limit = number(name, value)?,
+            "manifest_limit" => self.manifest_limit = size(name, value)?,
             "file_amplify_factor" => self.file_amplify_factor = number(name, value)?,
-            _ => return Err(invalid(format!("`{name}` is not an option"))),
+            "segment_file_amplify_factor" => self.segment_amplify_factor = number(name, value)?,
+            "num_retained_archives" => self.retained_archives = number(name, value)?,
+            _ if UNUSED.contains(&name) => {}
+            _ => tracing::warn!("`{name}={value}`: not an option of the key-value store; ignored"),
         }
         Ok(())
     }
@@ -112,6 +180,7 @@ impl Options {
             (self.pages_per_file_shift < 32, "pages_per_file_shift must be below 32"),
             ((1..=128).contains(&self.overflow_pointers), "overflow_pointers must be 1 to 128"),
             (self.file_amplify_factor > 0, "file_amplify_factor must be at least 1"),
+            (self.segment_amplify_factor > 0, "segment_file_amplify_factor must be at least 1"),
             (self.data_restart_interval > 0, "data_page_restart_interval must be at least 1"),
             (self.index_restart_interval > 0, "index_page_restart_interval must be at least 1"),
             (
@@ -194,6 +263,28 @@ mod tests {
             (&[1, 3][..], 8192, true)
         );
         assert_eq!(options.page_place((3 << 18) + 5), (3, 5 * 8192));
+        let windows = "; c\r\nstore_path = a b \r\nweights=\r\nbuffer_pool_size=1GB\r\nno_such=1\r\n\
+            segment_size=8KB # c\r\nsegment_size=16384\r\n";
+        let options = Options::from_lines(windows, Path::new("/base")).unwrap();
+        assert_eq!(options.store_paths, [Path::new("/base/a b")]);
+        assert_eq!((options.segment_size, options.weights.len()), (16384, 0));
+    }
+
+    #[test]
+    fn files_of_either_kind_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("options");
+        std::fs::write(&file, "\u{feff}store_path=s\ndata_page_size=8192\n").unwrap();
+        let options = Options::from_file(&file).unwrap();
+        assert_eq!((options.page_size, options.store_paths), (8192, vec![folder.path().join("s")]));
+        std::fs::write(&file, "[run]\n[permanent]\nstore_path=s\ndata_page_size=8KB\n").unwrap();
+        assert_eq!(Options::from_file(&file).unwrap().page_size, 8192);
+        std::fs::write(&file, "data_page_size=1\n").unwrap();
+        let error = Options::from_file(&file).unwrap_err();
+        assert!(error.message.contains("options: ") && error.status == Status::InvalidArgument, "{error}");
+        std::fs::write(&file, vec![b'#'; 2 << 20]).unwrap();
+        assert!(Options::from_file(&file).is_err());
+        assert_eq!(Options::from_file(folder.path()).unwrap_err().status, Status::Io);
     }
 
     #[test]
@@ -210,7 +301,7 @@ mod tests {
             ("data_append_mode=2", "data_append_mode"),
             ("store_path=a\nweights=1,2", "weights"),
             ("weights=1,x", "weights"),
-            ("page_size=4096", "page_size"),
+            ("manifest_limit=8PB", "manifest_limit"),
             ("nonsense", "nonsense"),
         ] {
             let error = Options::from_lines(text, Path::new("")).unwrap_err();

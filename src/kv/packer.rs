@@ -31,6 +31,17 @@ impl Cell<'_> {
         FIRST + 4 + self.len_after(None) <= page_size
     }
 
+    /// The same entry with memory of its own.
+    pub fn into_owned(self) -> Cell<'static> {
+        Cell {
+            key: self.key.into_owned().into(),
+            descriptor: self.descriptor,
+            content: self.content.into_owned().into(),
+            expire_ms: self.expire_ms,
+            timestamp: self.timestamp,
+        }
+    }
+
     /// Bytes it takes after `previous`, or at a restart point.
     fn len_after(&self, previous: Option<&Cell<'_>>) -> usize {
         let shared = previous.map_or(0, |previous| common(&previous.key, &self.key));
@@ -94,6 +105,11 @@ impl<'b> Packer<'b> {
         self.len += self.cost(&cell);
         self.current.push(cell);
         self.full.replace(full)
+    }
+
+    /// Whether what is left is one page, less than a quarter full.
+    pub fn is_small(&self) -> bool {
+        self.full.is_none() && !self.current.is_empty() && self.len < self.page_size / 4
     }
 
     /// The rest: up to two pages.

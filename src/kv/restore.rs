@@ -1,17 +1,23 @@
 //! Stores from text, a line an entry: `<table.partition> <key hex> <value hex> <timestamp> <expiry ms>`.
+//!
+//! A line may begin with `LARGE`, and then have `meta=<hex>` before the timestamp: its value goes into segments. Empty
+//! lines mean nothing.
 
 use super::batch::{Action, Batch, Op, Order};
 use super::names::Partition;
 use super::options::Options;
 use super::store::Store;
+use super::writer::Writer;
 use crate::status::{Error, Result, Status};
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
 
-/// Bytes of entries that are collected before they are written.
+/// Bytes of memory that entries may take before they are written.
 const BATCH: usize = 64 << 20;
+/// Bytes that an entry takes beside its key and value, about: its place in a list, and two allocations.
+const ENTRY: usize = size_of::<Op>() + 32;
 /// Bytes of a line beside its value.
-const REST_OF_LINE: u64 = 128 << 10;
+const REST_OF_LINE: u64 = 256 << 10;
 
 /// What a restore did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,36 +26,66 @@ pub struct Restored {
     pub entries: u64,
     /// Of these, how many took effect: the others were older than what was there.
     pub applied: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
 }
 
 /// Writes the entries of `lines` into the store of `options`, in any order of keys, partitions as they come. Nothing
 /// counts as expired. Lines are committed a batch at a time: on an error those before it may have been written.
 pub fn restore(options: Options, lines: impl BufRead) -> Result<Restored> {
+    restore_watched(options, lines, |_| Ok(()))
+}
+
+/// As [`restore`]; `watch` hears after every batch what is done, and may end it with an error.
+pub fn restore_watched(
+    options: Options,
+    lines: impl BufRead,
+    mut watch: impl FnMut(&Restored) -> Result<()>,
+) -> Result<Restored> {
     let mut lines = Lines { input: lines, limit: 2 * options.value_limit as u64 + REST_OF_LINE, number: 0 };
-    let store = Store::create(options)?;
+    let mut target = Target { store: Store::create(options)?, open: None };
     let mut done = Restored::default();
     let mut pending: BTreeMap<Partition, Vec<Op>> = BTreeMap::new();
-    let mut bytes = 0;
+    let mut held = 0;
     while let Some((partition, op)) = lines.next()? {
-        bytes += op.key.len() + if let Action::Upsert { value, .. } = &op.action { value.len() } else { 0 };
-        pending.entry(partition).or_default().push(op);
+        let bytes = op.key.len() + op.action.value().len();
+        held += bytes + ENTRY;
+        done.bytes += bytes as u64;
         done.entries += 1;
-        if bytes >= BATCH {
-            done.applied += write(&store, std::mem::take(&mut pending))?;
-            bytes = 0;
+        pending.entry(partition).or_default().push(op);
+        if held >= BATCH {
+            done.applied += target.write(std::mem::take(&mut pending))?;
+            held = 0;
+            watch(&done)?;
         }
     }
-    done.applied += write(&store, pending)?;
+    done.applied += target.write(pending)?;
+    watch(&done)?;
     Ok(done)
 }
 
-fn write(store: &Store, pending: BTreeMap<Partition, Vec<Op>>) -> Result<u64> {
-    let mut applied = 0;
-    for (partition, ops) in pending {
-        let batch = Batch::new(ops, Order::Sort, store.options())?;
-        applied += store.writer(&partition)?.write(&batch, 0)?;
+/// A store that is being filled.
+struct Target {
+    store: Store,
+    /// The partition last written to: lines come mostly a partition at a time. Others are closed, for the sake of
+    /// their descriptors.
+    open: Option<(Partition, Writer)>,
+}
+
+impl Target {
+    fn write(&mut self, pending: BTreeMap<Partition, Vec<Op>>) -> Result<u64> {
+        let mut applied = 0;
+        for (partition, ops) in pending {
+            let batch = Batch::new(ops, Order::Sort, self.store.options())?;
+            let mut writer = match self.open.take() {
+                Some((open, writer)) if open == partition => writer,
+                _ => self.store.writer(&partition)?,
+            };
+            applied += writer.write(&batch, 0)?;
+            self.open = Some((partition, writer));
+        }
+        Ok(applied)
     }
-    Ok(applied)
 }
 
 struct Lines<R> {
@@ -61,21 +97,42 @@ struct Lines<R> {
 impl<R: BufRead> Lines<R> {
     fn next(&mut self) -> Result<Option<(Partition, Op)>> {
         let mut line = Vec::new();
-        let read = self.input.by_ref().take(self.limit).read_until(b'\n', &mut line);
-        read.map_err(|error| Error::os("reading the lines to restore", &error))?;
-        if line.is_empty() {
-            return Ok(None);
+        loop {
+            line.clear();
+            let read = self.input.by_ref().take(self.limit).read_until(b'\n', &mut line);
+            read.map_err(|error| Error::os("reading the lines to restore", &error))?;
+            if line.is_empty() {
+                return Ok(None);
+            }
+            self.number += 1;
+            if !line.ends_with(b"\n") && line.len() as u64 == self.limit {
+                return Err(self.wrong("it is longer than any value may be"));
+            }
+            let text = line.trim_ascii();
+            if !text.is_empty() {
+                return self.entry(text).map(Some);
+            }
         }
-        self.number += 1;
-        if !line.ends_with(b"\n") && line.len() as u64 == self.limit {
-            return Err(self.wrong("it is longer than any value may be"));
-        }
-        let line = line.trim_ascii_end();
-        let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-        let [partition, key, value, timestamp, expire_ms] = fields[..] else {
-            return Err(self.wrong(
-                "it needs five fields with a space between: partition, key, value, timestamp, expiry",
-            ));
+    }
+
+    fn entry(&self, line: &[u8]) -> Result<(Partition, Op)> {
+        let (line, large) = match line.strip_prefix(b"LARGE ") {
+            Some(rest) => (rest, true),
+            None => (line, false),
+        };
+        let fields: Vec<&[u8]> = line.splitn(7, |byte| *byte == b' ').collect();
+        let (partition, key, value, metadata, timestamp, expire_ms) = match fields[..] {
+            [partition, key, value, timestamp, expire_ms] => {
+                (partition, key, value, None, timestamp, expire_ms)
+            }
+            [partition, key, value, metadata, timestamp, expire_ms] if large => {
+                (partition, key, value, Some(metadata), timestamp, expire_ms)
+            }
+            _ => {
+                return Err(self.wrong(
+                    "it needs five fields with a space between: partition, key, value, timestamp, expiry",
+                ));
+            }
         };
         let text = |field| std::str::from_utf8(field).ok();
         let partition = text(partition).and_then(Partition::parse);
@@ -87,7 +144,16 @@ impl<R: BufRead> Lines<R> {
         let (Some(key), Some(value)) = (unhex(key), unhex(value)) else {
             return Err(self.wrong("key and value must be hex"));
         };
-        Ok(Some((partition, Op { key, action: Action::Upsert { value, expire_ms }, timestamp })))
+        let metadata = match metadata.map(|field| field.strip_prefix(b"meta=").and_then(unhex)) {
+            Some(None) => return Err(self.wrong("what comes with a very large value must be meta=<hex>")),
+            Some(metadata) => metadata,
+            None => None,
+        };
+        let action = match large {
+            true => Action::UpsertLarge { value, metadata, expire_ms },
+            false => Action::Upsert { value, expire_ms },
+        };
+        Ok((partition, Op { key, action, timestamp }))
     }
 
     fn wrong(&self, what: &str) -> Error {
@@ -95,13 +161,26 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-fn unhex(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
-    let (pairs, rest) = text.as_chunks::<2>();
-    if !rest.is_empty() {
-        return None;
+/// The bytes that hex digits say, in either case.
+pub fn unhex(text: &[u8]) -> Option<Vec<u8>> {
+    const fn digit(byte: u8) -> u8 {
+        match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            _ => 0xff,
+        }
     }
-    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+    let (pairs, rest) = text.as_chunks::<2>();
+    // Values have up to a GiB: the digits are judged once, after the loop.
+    let mut wrong = !rest.is_empty();
+    let bytes = pairs.iter().map(|[high, low]| {
+        let (high, low) = (digit(*high), digit(*low));
+        wrong |= high | low > 0xf;
+        high << 4 | low & 0xf
+    });
+    let bytes = bytes.collect();
+    if wrong { None } else { Some(bytes) }
 }
 
 #[cfg(test)]
@@ -123,15 +202,40 @@ mod tests {
     }
 
     #[test]
+    fn blank_lines_line_ends_and_very_large_values() {
+        let ops = parse("\r\nt.0 6b 61 7 0\r\n \nLARGE t.0 6c 62 meta=6d 8 9\nLARGE t.0 6d  8 9").unwrap();
+        let actions: Vec<Action> = ops.into_iter().map(|(_, op)| op.action).collect();
+        let large = |value: &[u8], metadata: Option<Vec<u8>>| Action::UpsertLarge {
+            value: value.into(),
+            metadata,
+            expire_ms: 9,
+        };
+        let small = Action::Upsert { value: b"a".into(), expire_ms: 0 };
+        assert_eq!(actions, [small, large(b"b", Some(b"m".into())), large(b"", None)]);
+    }
+
+    #[test]
+    fn hex_is_read_in_either_case() {
+        assert_eq!(unhex(b"00fFaB"), Some(vec![0, 255, 171]));
+        assert_eq!(unhex(b""), Some(vec![]));
+        for byte in (0..=255u8).filter(|byte| !byte.is_ascii_hexdigit()) {
+            assert_eq!((unhex(&[b'0', byte]), unhex(&[byte, b'0'])), (None, None), "{byte}");
+        }
+    }
+
+    #[test]
     fn wrong_lines_are_refused_by_number() {
         for line in [
-            "",
+            "x",
             "t.0 6b 00 7",
             "t 6b 00 7 0",
             "t.0 6 00 7 0",
             "t.0 6b 0g 7 0",
             "t.0 6b 00 -7 0",
             "t.0 6b 00 7 0 1",
+            "t.0 6b 00 meta=00 7 0",
+            "LARGE t.0 6b 00 00 7 0",
+            "LARGE t.0 6b 00 meta=0 7 0",
         ] {
             let error = parse(&format!("t.0 6b 00 7 0\n{line}\n")).unwrap_err();
             assert_eq!(error.status, Status::InvalidArgument);

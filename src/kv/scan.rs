@@ -2,9 +2,9 @@
 
 use super::cursor::Cursor;
 use super::damage::Damage;
-use super::data_page::DataPage;
+use super::data_page::{DataPage, Entry};
 use super::source::Source;
-use super::tree::{Found, Tree};
+use super::tree::{Found, Loaded, Tree};
 use super::value::Codec;
 use crate::status::{Error, Result, Status};
 
@@ -26,6 +26,8 @@ pub struct Range<'k> {
     pub max_bytes: usize,
     /// What to do with very large values.
     pub large: Large,
+    /// Whether the last entries come first.
+    pub backward: bool,
 }
 
 /// What a scan does when it meets a very large value.
@@ -47,7 +49,12 @@ impl Range<'_> {
         max_entries: 0,
         max_bytes: 0,
         large: Large::Refuse,
+        backward: false,
     };
+
+    fn begins_after(&self, key: &[u8]) -> bool {
+        key < self.begin || (key == self.begin && !self.begin_inclusive)
+    }
 
     fn ends_before(&self, key: &[u8]) -> bool {
         !self.end.is_empty() && (key > self.end || (key == self.end && !self.end_inclusive))
@@ -57,54 +64,117 @@ impl Range<'_> {
 /// What a scan returned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scanned {
-    /// Entries in the order of their keys.
+    /// Entries in the order of their keys; the other way round if that was asked for.
     pub entries: Vec<Found>,
-    /// There is more: scan again with `begin` the last key, not inclusive.
+    /// There is more: scan again with `begin` (backward: `end`) the last key, not inclusive.
     pub remaining: bool,
+}
+
+/// A scan under way: what was found, and how much it is.
+struct Page<'r, 'k> {
+    range: &'r Range<'k>,
+    scanned: Scanned,
+    bytes: usize,
 }
 
 impl<S: Source> Tree<'_, S> {
     /// The entries of `range`.
     pub async fn scan(&self, range: &Range<'_>) -> Result<Scanned> {
-        let mut scanned = Scanned::default();
-        let mut bytes = 0;
+        let mut page = Page { range, scanned: Scanned::default(), bytes: 0 };
+        match range.backward {
+            false => self.scan_forward(&mut page).await?,
+            true => self.scan_backward(&mut page).await?,
+        }
+        Ok(page.scanned)
+    }
+
+    async fn scan_forward(&self, page: &mut Page<'_, '_>) -> Result<()> {
+        let range = page.range;
         let mut cursor = Cursor::new(self, self.manifest.root);
         cursor.seek(range.begin).await?;
-        let mut last: Option<Vec<u8>> = None;
+        let mut last: Vec<u8> = Vec::new();
         while let Some(leaf) = &cursor.leaf {
-            let page = self.sound(leaf, DataPage::parse(leaf.bytes.as_ref()))?;
-            let mut entries = self.sound(leaf, page.entries_near(range.begin))?;
+            let parsed = self.sound(leaf, DataPage::parse(leaf.bytes.as_ref()))?;
+            let mut entries = self.sound(leaf, parsed.entries_near(range.begin))?;
+            let mut first = true;
             while let Some(entry) = self.sound(leaf, entries.step())? {
                 let key = entries.key();
-                if last.as_deref().is_some_and(|last| last >= key) {
-                    return self
-                        .sound(leaf, Err(Damage::new(entry.at, "keys are out of order between pages")));
+                // Within a page the decoder sees to it.
+                if std::mem::take(&mut first) && !last.is_empty() && last.as_slice() >= key {
+                    return self.sound(leaf, Err(Damage::new(entry.at, OUT_OF_ORDER)));
                 }
-                last = Some(key.to_vec());
-                if key < range.begin || (key == range.begin && !range.begin_inclusive) {
+                if range.begins_after(key) {
                     continue;
                 }
-                if range.ends_before(key) {
-                    return Ok(scanned);
+                if range.ends_before(key) || !self.take(page, leaf, key, &entry).await? {
+                    return Ok(());
                 }
-                if range.max_entries > 0 && scanned.entries.len() >= range.max_entries {
-                    scanned.remaining = true;
-                    return Ok(scanned);
-                }
-                if entry.descriptor.codec == Codec::Large && range.large == Large::Refuse {
-                    let what = "the range holds a very large value: read it alone, or scan around it";
-                    return Err(Error::new(Status::Unsupported, what));
-                }
-                let found = self.found(leaf, key, &entry).await?;
-                bytes += key.len() + found.value.len() + 16;
-                if range.max_bytes > 0 && bytes > range.max_bytes && !scanned.entries.is_empty() {
-                    scanned.remaining = true;
-                    return Ok(scanned);
-                }
-                scanned.entries.push(found);
             }
+            last.clear();
+            last.extend_from_slice(entries.key());
             cursor.forward().await?;
         }
-        Ok(scanned)
+        Ok(())
+    }
+
+    async fn scan_backward(&self, page: &mut Page<'_, '_>) -> Result<()> {
+        let range = page.range;
+        let mut cursor = Cursor::new(self, self.manifest.root);
+        match range.end.is_empty() {
+            true => cursor.seek_last().await?,
+            false => cursor.seek(range.end).await?,
+        }
+        let mut last: Option<Vec<u8>> = None;
+        while let Some(leaf) = &cursor.leaf {
+            let parsed = self.sound(leaf, DataPage::parse(leaf.bytes.as_ref()))?;
+            let mut entries = self.sound(leaf, parsed.entries())?;
+            let mut found: Vec<(Vec<u8>, Entry<'_>)> = Vec::new();
+            while let Some(entry) = self.sound(leaf, entries.step())? {
+                if last.as_deref().is_some_and(|last| last <= entries.key()) {
+                    return self.sound(leaf, Err(Damage::new(entry.at, OUT_OF_ORDER)));
+                }
+                if range.ends_before(entries.key()) {
+                    break;
+                }
+                found.push((entries.key().to_vec(), entry));
+            }
+            last = found.first().map(|(key, _)| key.clone()).or(last);
+            for (key, entry) in found.iter().rev() {
+                if range.begins_after(key) || !self.take(page, leaf, key, entry).await? {
+                    return Ok(());
+                }
+            }
+            cursor.back().await?;
+        }
+        Ok(())
+    }
+
+    /// Adds an entry to the page of a scan; whether there was room for it.
+    async fn take(
+        &self,
+        page: &mut Page<'_, '_>,
+        leaf: &Loaded<S::Bytes>,
+        key: &[u8],
+        entry: &Entry<'_>,
+    ) -> Result<bool> {
+        let (range, scanned) = (page.range, &mut page.scanned);
+        if range.max_entries > 0 && scanned.entries.len() >= range.max_entries {
+            scanned.remaining = true;
+            return Ok(false);
+        }
+        if entry.descriptor.codec == Codec::Large && range.large == Large::Refuse {
+            let what = "the range holds a very large value: read it alone, or scan around it";
+            return Err(Error::new(Status::Unsupported, what));
+        }
+        let found = self.found(leaf, key, entry).await?;
+        page.bytes += key.len() + found.value.len() + 16;
+        if range.max_bytes > 0 && page.bytes > range.max_bytes && !scanned.entries.is_empty() {
+            scanned.remaining = true;
+            return Ok(false);
+        }
+        scanned.entries.push(found);
+        Ok(true)
     }
 }
+
+const OUT_OF_ORDER: &str = "keys are out of order between pages";

@@ -51,8 +51,12 @@ impl Sink for Directory {
         for file in files {
             self.writable(file)?.sync_data().map_err(self.failed(file))?;
         }
-        if self.take_created() {
-            self.sync_directory()?;
+        if self.take_created()
+            && let Err(error) = self.sync_directory()
+        {
+            // The next sync has to see to it.
+            self.set_created();
+            return Err(error);
         }
         Ok(())
     }
@@ -64,7 +68,11 @@ impl Sink for Directory {
             out.write_all(bytes)?;
             out.sync_data()
         });
-        written.and_then(|()| std::fs::rename(&temporary, &path)).map_err(self.failed(file))?;
+        written.and_then(|()| std::fs::rename(&temporary, &path)).map_err(|error| {
+            // Nobody reads it; it would only take space.
+            let _ = std::fs::remove_file(&temporary);
+            self.failed(file)(error)
+        })?;
         self.forget(file);
         self.sync_directory()
     }

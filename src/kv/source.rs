@@ -81,6 +81,11 @@ impl Directory {
         std::mem::take(&mut self.files.lock().created)
     }
 
+    /// Files were made whose names are not safe yet.
+    pub(super) fn set_created(&self) {
+        self.files.lock().created = true;
+    }
+
     /// Closes a file that another has replaced.
     pub(super) fn forget(&self, name: &FileName) {
         self.files.lock().open.retain(|(known, ..)| known != name);

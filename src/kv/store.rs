@@ -29,6 +29,10 @@ impl Store {
         options.check()?;
         for path in &options.store_paths {
             let made = std::fs::create_dir_all(path);
+            let made = made.and_then(|()| match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => std::fs::File::open(parent)?.sync_all(),
+                _ => Ok(()),
+            });
             made.map_err(|error| Error::os(&path.display().to_string(), &error))?;
         }
         let store = Store::open(options)?;
@@ -73,20 +77,55 @@ impl Store {
 
     /// The writer of a partition, which is made if it is missing. Blocks.
     pub fn writer(&self, partition: &Partition) -> Result<Writer> {
-        let known = self.partitions.get(partition).cloned();
-        let path = known.map_or_else(|| place(&self.options, partition), Ok)?;
+        let path = self.directory(partition)?;
         layout::fits(&path, &self.options)?;
         Writer::open(self.options.clone(), &path)
     }
 
+    /// Opens a branch of a partition to write to it.
+    pub fn branch_writer(&self, partition: &Partition, branch: &str) -> Result<Writer> {
+        let path = self.directory(partition)?;
+        layout::fits(&path, &self.options)?;
+        Writer::open_branch(self.options.clone(), &path, branch)
+    }
+
+    /// Removes a partition; one that is not there is removed already. Views of it must be closed before.
+    pub fn drop_partition(&mut self, partition: &Partition) -> Result<()> {
+        if self.partitions.contains_key(partition) {
+            self.writer(partition)?.drop_partition()?;
+            self.refresh()?;
+        }
+        Ok(())
+    }
+
+    /// Removes every partition of a table, and returns how many there were.
+    pub fn drop_table(&mut self, table: &str) -> Result<usize> {
+        let doomed = self.partitions.keys().filter(|partition| partition.table == table);
+        let doomed: Vec<Partition> = doomed.cloned().collect();
+        doomed.iter().try_for_each(|partition| self.writer(partition)?.drop_partition())?;
+        self.refresh()?;
+        Ok(doomed.len())
+    }
+
+    /// Looks again which partitions there are.
+    pub fn refresh(&mut self) -> Result<()> {
+        *self = Store::open((*self.options).clone())?;
+        Ok(())
+    }
+
     /// A partition as its manifest has it; None if it has none.
     pub fn view(&self, partition: &Partition) -> Result<Option<View>> {
+        self.branch(partition, MAIN)
+    }
+
+    /// A branch of a partition as its newest manifest has it; None if it has no such branch.
+    pub fn branch(&self, partition: &Partition, name: &str) -> Result<Option<View>> {
         let manifests = self.files(partition)?.into_iter().filter_map(|file| match &file {
-            FileName::Manifest { branch, term } if branch == MAIN => Some((*term, file)),
+            FileName::Manifest { branch, term } if branch == name => Some((*term, file)),
             _ => None,
         });
         let Some((_, newest)) = manifests.max() else { return Ok(None) };
-        self.view_of(partition, &newest).map(Some)
+        self.load(partition, &newest).map(Some)
     }
 
     /// A partition as an archive has it, by the archive's tag or file name; None if there is no such archive.
@@ -99,7 +138,7 @@ impl Store {
         let matching: Vec<FileName> = matching.collect();
         match matching.as_slice() {
             [] => Ok(None),
-            [one] => self.view_of(partition, one).map(Some),
+            [one] => self.load(partition, one).map(Some),
             _ => {
                 let what = format!("several archives of {partition} are called {name}: give the file's name");
                 Err(Error::new(Status::InvalidArgument, what))
@@ -118,15 +157,22 @@ impl Store {
         Ok(tags)
     }
 
-    fn files(&self, partition: &Partition) -> Result<Vec<FileName>> {
+    /// A partition's files; none if there is no such partition.
+    pub fn files(&self, partition: &Partition) -> Result<Vec<FileName>> {
         match self.partitions.get(partition) {
             Some(path) => Directory::new(path.clone()).list(),
             None => Ok(Vec::new()),
         }
     }
 
-    fn view_of(&self, partition: &Partition, manifest: &FileName) -> Result<View> {
-        let path = self.partitions.get(partition).cloned().unwrap_or_default();
+    /// Where a partition is, or would be.
+    pub fn directory(&self, partition: &Partition) -> Result<PathBuf> {
+        self.partitions.get(partition).cloned().map_or_else(|| place(&self.options, partition), Ok)
+    }
+
+    /// A partition as one of its manifests or archives has it.
+    pub fn load(&self, partition: &Partition, manifest: &FileName) -> Result<View> {
+        let path = self.directory(partition)?;
         layout::fits(&path, &self.options)?;
         View::load(self.options.clone(), Directory::new(path), manifest)
     }
@@ -178,6 +224,7 @@ pub struct View<S = Directory> {
     manifest: Manifest,
     dictionary: Option<Dictionary>,
     source: S,
+    torn: Option<String>,
 }
 
 impl View<Directory> {
@@ -194,7 +241,19 @@ impl<S: Source> View<S> {
         let manifest = Manifest::replay(bytes).map_err(|damage| damage.in_file(source.describe(file), 0))?;
         let dictionary =
             (!manifest.dictionary.is_empty()).then(|| Dictionary::new(&manifest.dictionary, LEVEL));
-        Ok(View { options, manifest, dictionary, source })
+        let tail = bytes.get(manifest.tail as usize..).unwrap_or_default();
+        let torn = tail.iter().any(|byte| *byte != 0).then(|| {
+            let (name, tail) = (source.describe(file), manifest.tail);
+            format!(
+                "{name}, byte {tail}: a record that was not finished; it is as if it had never been written"
+            )
+        });
+        Ok(View { options, manifest, dictionary, source, torn })
+    }
+
+    /// What a crash left at the end of the manifest, if it did.
+    pub fn torn(&self) -> Option<String> {
+        self.torn.clone()
     }
 
     /// Its trees, for requests that wait.

@@ -78,7 +78,7 @@ impl<'a, S: Source> Tree<'a, S> {
         decoded.map_err(|damage| damage.in_file(self.source.describe(&loaded.file), loaded.offset))
     }
 
-    fn manifest_name(&self) -> String {
+    pub(super) fn manifest_name(&self) -> String {
         let (branch, term) = (self.manifest.branches.name.clone(), self.manifest.branches.term);
         self.source.describe(&FileName::Manifest { branch, term })
     }

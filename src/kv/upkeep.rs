@@ -1,7 +1,6 @@
 //! What a partition's writer does beside batches: truncate, clean what expired, keep archives.
 
 use super::batch::{Action, Batch, Op, Order};
-use super::branch::MAIN;
 use super::mapping::Mapping;
 use super::names::FileName;
 use super::packer::TIMESTAMP_MAX;
@@ -74,11 +73,8 @@ impl<S: Sink> Writer<S> {
 
     /// Keeps the partition as it is now under a name. Append mode only: otherwise its file pages are used again.
     pub async fn archive(&mut self, tag: &str) -> Result<()> {
-        let file = archive_name(tag)?;
-        if !self.options().append {
-            let what = "archives need append mode: without it the archived pages would be overwritten";
-            return Err(Error::new(Status::Unsupported, what));
-        }
+        let file = self.archive_name(tag)?;
+        self.append_only("archives")?;
         self.certain()?;
         if self.sink().exists(&file).await? {
             return Err(Error::new(Status::AlreadyExists, format!("there is an archive {tag}")));
@@ -88,16 +84,66 @@ impl<S: Sink> Writer<S> {
 
     /// Forgets an archive; one that is not there is forgotten already.
     pub async fn forget_archive(&mut self, tag: &str) -> Result<()> {
-        self.sink().remove(&archive_name(tag)?).await
+        self.sink().remove(&self.archive_name(tag)?).await
+    }
+
+    /// An error unless old pages stay where they are.
+    pub(super) fn append_only(&self, what: &str) -> Result<()> {
+        if self.options().append {
+            return Ok(());
+        }
+        let what = format!("{what} need append mode: without it the pages they share would be overwritten");
+        Err(Error::new(Status::Unsupported, what))
+    }
+
+    fn archive_name(&self, tag: &str) -> Result<FileName> {
+        let (branch, term) = (self.manifest().branches.name.clone(), self.manifest().branches.term);
+        let file = FileName::Archive { branch, term, tag: tag.into() };
+        let plain = tag.bytes().all(|byte| byte.is_ascii_graphic()) && tag.len() <= 200;
+        if plain && FileName::parse(&file.to_string()).as_ref() == Some(&file) {
+            return Ok(file);
+        }
+        let what =
+            format!("`{tag}` cannot name an archive: use up to 200 letters, digits and punctuation, no `/`");
+        Err(Error::new(Status::InvalidArgument, what))
     }
 }
 
 impl Writer<Directory> {
-    /// Removes the partition. It is gone once its manifest is; its other files follow, unless archives need them.
+    /// Forgets all but the `keep` newest archives of this branch, by their files' times, and returns their names.
+    pub fn retain_archives(&mut self, keep: usize) -> Result<Vec<String>> {
+        let directory = self.sink();
+        let own = (&self.manifest().branches.name, self.manifest().branches.term);
+        let mut archives = Vec::new();
+        for file in directory.list()? {
+            if let FileName::Archive { branch, term, tag } = &file
+                && (branch, *term) == own
+            {
+                let path = directory.path().join(file.to_string());
+                let made = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
+                let made = made.map_err(|error| Error::os(&path.display().to_string(), &error))?;
+                archives.push((made, tag.clone(), file));
+            }
+        }
+        archives.sort();
+        let excess = archives.len().saturating_sub(keep);
+        let mut forgotten = Vec::new();
+        for (_, tag, file) in archives.into_iter().take(excess) {
+            now(directory.remove(&file))?;
+            forgotten.push(tag);
+        }
+        Ok(forgotten)
+    }
+
+    /// Removes the partition with its branches. It is gone once its manifest is; its other files follow, unless
+    /// archives need them.
     pub fn drop_partition(self) -> Result<()> {
         let directory = self.sink();
-        now(directory.remove(&FileName::main_manifest()))?;
+        now(directory.remove(self.file()))?;
         let files = directory.list()?;
+        for file in files.iter().filter(|file| matches!(file, FileName::Manifest { .. })) {
+            now(directory.remove(file))?;
+        }
         if files.iter().any(|file| matches!(file, FileName::Archive { .. })) {
             return Ok(());
         }
@@ -108,15 +154,4 @@ impl Writer<Directory> {
         let _ = std::fs::remove_dir(directory.path());
         Ok(())
     }
-}
-
-fn archive_name(tag: &str) -> Result<FileName> {
-    let file = FileName::Archive { branch: MAIN.into(), term: 0, tag: tag.into() };
-    let plain = tag.bytes().all(|byte| byte.is_ascii_graphic()) && tag.len() <= 200;
-    if plain && FileName::parse(&file.to_string()).as_ref() == Some(&file) {
-        return Ok(file);
-    }
-    let what =
-        format!("`{tag}` cannot name an archive: use up to 200 letters, digits and punctuation, no `/`");
-    Err(Error::new(Status::InvalidArgument, what))
 }

@@ -44,8 +44,13 @@ struct Samples {
 }
 
 impl Writer<Directory> {
-    /// Opens the partition in a directory, which is made if it is missing. Blocks.
+    /// Opens the partition in a directory, which is made if it is missing, on the main branch. Blocks.
     pub fn open(options: Arc<Options>, path: &Path) -> Result<Writer> {
+        Writer::open_branch(options, path, MAIN)
+    }
+
+    /// Opens a branch of the partition in a directory. One that is not `main` must exist. Blocks.
+    pub fn open_branch(options: Arc<Options>, path: &Path, branch: &str) -> Result<Writer> {
         options.check()?;
         let failed = |error: std::io::Error| Error::os(&path.display().to_string(), &error);
         std::fs::create_dir_all(path).map_err(failed)?;
@@ -58,32 +63,54 @@ impl Writer<Directory> {
                 format!("{} is open in another process, or by another writer of this one", path.display());
             return Err(Error::new(Status::WrongState, what));
         }
-        let directory = Directory::new(path.to_owned());
-        let file = FileName::main_manifest();
-        let bytes = match path.join(file.to_string()).exists() {
-            true => Some(directory.whole(&file)?),
-            false => None,
-        };
-        let mut writer = Writer::new(options, directory, bytes.as_deref())?;
+        let mut writer = Writer::load(options, Directory::new(path.to_owned()), branch)?;
         writer._lock = Some(lock);
-        writer.keep_archives()?;
+        Ok(writer)
+    }
+
+    /// Reads again what is on disk: what a writer has to do after a commit that failed. Blocks.
+    pub fn reopen(self) -> Result<Writer> {
+        let branch = self.manifest.branches.name.clone();
+        let mut writer = Writer::load(self.options, Directory::new(self.sink.path().to_owned()), &branch)?;
+        // Nobody else came in between.
+        writer._lock = self._lock;
+        Ok(writer)
+    }
+
+    fn load(options: Arc<Options>, directory: Directory, branch: &str) -> Result<Writer> {
+        let newest = directory.list()?.into_iter().filter_map(|file| match file {
+            FileName::Manifest { branch: name, term } if name == branch => Some(term),
+            _ => None,
+        });
+        let newest = newest.max();
+        if newest.is_none() && branch != MAIN {
+            let what = format!("{} has no branch {branch}", directory.path().display());
+            return Err(Error::new(Status::NotFound, what));
+        }
+        let file = FileName::Manifest { branch: branch.into(), term: newest.unwrap_or(0) };
+        let bytes = if newest.is_some() { Some(directory.whole(&file)?) } else { None };
+        let mut writer = Writer::with_manifest(options, directory, file, bytes.as_deref())?;
+        writer.keep_others()?;
         if bytes.is_some_and(|bytes| bytes.len() as u64 > writer.manifest.tail) {
             now(writer.sink.cut(&writer.file, writer.manifest.tail))?;
         }
         Ok(writer)
     }
 
-    /// Goes on after what archives need, also when the manifest knows nothing of it: the partition was dropped, or its
-    /// last records were damaged.
-    fn keep_archives(&mut self) -> Result<()> {
+    /// Goes on after what archives and other branches need, also when the manifest knows nothing of it: the partition
+    /// was dropped, its last records were damaged, or a branch of this name was there before.
+    fn keep_others(&mut self) -> Result<()> {
         let files = self.sink.list()?;
-        for archive in files.iter().filter(|file| matches!(file, FileName::Archive { .. })) {
-            let (end, segment_end) = match Manifest::replay(&self.sink.whole(archive)?) {
-                Ok(archive) => (archive.end, archive.segments.map_or(0, |segments| segments.end)),
-                // A damaged archive may be mended; until then every file may be its.
+        let others = files.iter().filter(|file| {
+            matches!(file, FileName::Archive { .. } | FileName::Manifest { .. }) && **file != self.file
+        });
+        let own = (self.manifest.branches.name.as_str(), self.manifest.branches.term);
+        let (data, segments) = (self.options.pages_per_file_shift, self.options.segments_per_file_shift);
+        for other in others {
+            let (end, segment_end) = match Manifest::replay(&self.sink.whole(other)?) {
+                Ok(other) => other.ends(own, data, segments),
+                // It may be mended; until then every file may be its.
                 Err(_) => {
-                    let (data, segments) =
-                        (self.options.pages_per_file_shift, self.options.segments_per_file_shift);
                     let after = files.iter().map(|file| match file {
                         FileName::Data { id, .. } => (after_file(*id, data), 0),
                         FileName::Segment { id, .. } => (0, after_file(*id, segments)),
@@ -107,7 +134,15 @@ impl Writer<Directory> {
 impl<S: Sink> Writer<S> {
     /// A writer over what `manifest`, the content of the partition's manifest, says; None for a new partition.
     pub fn new(options: Arc<Options>, sink: S, manifest: Option<&[u8]>) -> Result<Writer<S>> {
-        let file = FileName::main_manifest();
+        Writer::with_manifest(options, sink, FileName::main_manifest(), manifest)
+    }
+
+    fn with_manifest(
+        options: Arc<Options>,
+        sink: S,
+        file: FileName,
+        manifest: Option<&[u8]>,
+    ) -> Result<Writer<S>> {
         let manifest = match manifest {
             Some(bytes) => {
                 Manifest::replay(bytes).map_err(|damage| damage.in_file(sink.describe(&file), 0))?
@@ -143,6 +178,11 @@ impl<S: Sink> Writer<S> {
     /// What was last committed.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The file that the manifest is in.
+    pub(super) fn file(&self) -> &FileName {
+        &self.file
     }
 
     /// Where bytes go.

@@ -13,9 +13,19 @@ pub struct Folder(pub PathBuf);
 impl Folder {
     /// A new, empty one.
     pub fn new() -> Folder {
+        Folder::under(std::env::temp_dir())
+    }
+
+    /// A new, empty one, in memory if that can be: for tests that sync a lot and never lose power.
+    pub fn in_memory() -> Folder {
+        let memory = PathBuf::from("/dev/shm");
+        Folder::under(if memory.is_dir() { memory } else { std::env::temp_dir() })
+    }
+
+    fn under(parent: PathBuf) -> Folder {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("rde-kv-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
+        let path = parent.join(name);
         std::fs::create_dir_all(&path).expect("a temporary folder");
         Folder(path)
     }

@@ -42,6 +42,8 @@ pub enum Command {
     List(List),
     /// Fetch a file from an `rde serve` by one-sided gets and check its SHA-256.
     Get(Get),
+    /// Read, write, check and keep stores of the key-value engine, byte-compatible with EloqStore.
+    Kv(Box<super::kv::args::Kv>),
 }
 
 /// Settings of the engine, for every command.

@@ -29,6 +29,7 @@ pub struct File {
     ping: Ping,
     perf: Perf,
     get: Get,
+    kv: super::kv::args::Common,
 }
 
 /// Reads the file at `path`.
@@ -88,6 +89,7 @@ pub fn merge(cli: &mut Cli, file: File) {
             fill!(perf, file.perf, sizes, depth, warm_up);
         }
         Command::Get(get) => fill!(get, file.get, chunk, window),
+        Command::Kv(kv) => fill!(kv.common, file.kv, options),
         Command::Info | Command::List(_) => {}
     }
 }

@@ -5,6 +5,7 @@ mod catalogue;
 mod config;
 mod get;
 mod info;
+mod kv;
 mod latency;
 mod link;
 mod list;
@@ -72,6 +73,7 @@ fn run(cli: &mut Cli) -> std::result::Result<u8, (Error, u8)> {
         Command::Perf(perf) => perf::run(&run, perf),
         Command::List(list) => list::run(&run, list),
         Command::Get(get) => get::run(&run, get),
+        Command::Kv(kv) => kv::run(&run, kv),
     };
     // An interruption is told by the exit status; any other error that it caused would only confuse.
     done.map(|()| 0).map_err(|error| (error, stop.signal()))

@@ -1,0 +1,114 @@
+//! What is in a store, and whether it is sound: `rde kv stat` and `check`.
+
+use std::io::{self, IsTerminal};
+
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use rdma_engine::kv::names::Partition;
+use rdma_engine::kv::survey;
+use rdma_engine::{Error, Result, Status};
+use serde_json::json;
+
+use super::Kvs;
+use crate::units::Size;
+
+/// Prints what each partition's directory holds.
+pub fn stat(kvs: &Kvs<'_>, named: &[Partition]) -> Result<()> {
+    let store = kvs.open()?;
+    for partition in kvs.chosen(&store, named)? {
+        let stat = survey::stat(&store, &partition)?;
+        let value = json!({
+            "partition": partition.to_string(),
+            "directory": stat.directory,
+            "data_files": stat.data_files,
+            "data_bytes": stat.data_bytes,
+            "segment_files": stat.segment_files,
+            "segment_bytes": stat.segment_bytes,
+            "manifest_bytes": stat.manifest_bytes,
+            "pages": stat.pages,
+            "file_pages": stat.file_pages,
+            "segments": stat.segments,
+            "dictionary": stat.dictionary,
+            "expires": stat.expires,
+            "archives": stat.archives,
+            "branches": stat.branches,
+            "unreferenced": stat.unreferenced,
+        });
+        let mut text = format!(
+            "{partition}  {} pages ({}) in {} files of {}, manifest {}",
+            stat.pages,
+            Size(stat.pages * store.options().page_size as u64),
+            stat.data_files,
+            Size(stat.data_bytes),
+            Size(stat.manifest_bytes),
+        );
+        if stat.segment_files > 0 {
+            let (segments, files, bytes) = (stat.segments, stat.segment_files, Size(stat.segment_bytes));
+            text += &format!(", {segments} segments in {files} files of {bytes}");
+        }
+        text += if stat.dictionary { ", compressed" } else { "" };
+        text += if stat.expires { ", entries expire" } else { "" };
+        for (what, names) in
+            [("archives", &stat.archives), ("branches", &stat.branches), ("unreferenced", &stat.unreferenced)]
+        {
+            if !names.is_empty() && names.as_slice() != ["main"] {
+                text += &format!("\n  {what}: {}", names.join(" "));
+            }
+        }
+        kvs.run.print(&value, &text)?;
+    }
+    Ok(())
+}
+
+/// Verifies partitions; a store with anything wrong is `CORRUPTED`.
+pub fn check(kvs: &Kvs<'_>, named: &[Partition]) -> Result<()> {
+    let store = kvs.open()?;
+    let hidden = kvs.run.json || !io::stderr().is_terminal();
+    let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let bar = ProgressBar::with_draw_target(None, target);
+    let (mut wrong, mut states) = (0, 0);
+    for partition in kvs.chosen(&store, named)? {
+        bar.set_message(partition.to_string());
+        let checked = survey::check(&store, &partition, |report| {
+            bar.set_position(report.pages);
+            kvs.go_on()
+        });
+        for (state, report) in checked? {
+            wrong += report.wrong;
+            states += 1;
+            let value = json!({
+                "partition": partition.to_string(),
+                "state": state.to_string(),
+                "pages": report.pages,
+                "entries": report.entries,
+                "bytes": report.bytes,
+                "expiring": report.expiring,
+                "segments": report.segments,
+                "wrong": report.wrong,
+                "problems": report.problems,
+                "torn": report.torn,
+            });
+            let verdict = match report.wrong {
+                0 => "sound".to_owned(),
+                1 => "1 thing is wrong".to_owned(),
+                count => format!("{count} things are wrong"),
+            };
+            let mut text = format!(
+                "{partition} {state}: {} entries in {} pages, {verdict}",
+                report.entries, report.pages
+            );
+            for line in report.torn.iter().chain(&report.problems) {
+                text += &format!("\n  {line}");
+            }
+            bar.suspend(|| kvs.run.print(&value, &text))?;
+        }
+    }
+    bar.finish_and_clear();
+    match wrong {
+        0 => Ok(()),
+        _ => {
+            let what =
+                format!("{wrong} things are wrong in {states} states of partitions; they are listed above");
+            Err(Error::new(Status::Corrupted, what))
+        }
+    }
+}

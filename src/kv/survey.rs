@@ -1,0 +1,113 @@
+//! A partition's directory as a whole: what is in it, and whether all of it is sound.
+
+use super::check::{self, Report};
+use super::names::{FileName, Partition};
+use super::source::now;
+use super::store::Store;
+use crate::status::Result;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+/// What a partition's directory holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stat {
+    /// Where it is.
+    pub directory: PathBuf,
+    /// Data files and their bytes.
+    pub data_files: u64,
+    /// Bytes of the data files.
+    pub data_bytes: u64,
+    /// Segment files.
+    pub segment_files: u64,
+    /// Bytes of the segment files.
+    pub segment_bytes: u64,
+    /// Bytes of the main branch's manifest.
+    pub manifest_bytes: u64,
+    /// Pages in use.
+    pub pages: u64,
+    /// File pages that were ever used.
+    pub file_pages: u64,
+    /// Segments in use.
+    pub segments: u64,
+    /// Whether a dictionary compresses its values.
+    pub dictionary: bool,
+    /// Whether any of its entries expires some day.
+    pub expires: bool,
+    /// Names of its archives.
+    pub archives: Vec<String>,
+    /// Its branches, `main` among them.
+    pub branches: Vec<String>,
+    /// Data and segment files that no manifest and no archive refers to.
+    pub unreferenced: Vec<String>,
+}
+
+/// What a partition's directory holds; as much of it as its manifests tell.
+pub fn stat(store: &Store, partition: &Partition) -> Result<Stat> {
+    let mut stat = Stat { directory: store.directory(partition)?, ..Stat::default() };
+    let mut referenced: BTreeSet<FileName> = BTreeSet::new();
+    let files = store.files(partition)?;
+    for file in &files {
+        let name = file.to_string();
+        let bytes = std::fs::metadata(stat.directory.join(&name)).map_or(0, |metadata| metadata.len());
+        match file {
+            FileName::Data { .. } => {
+                (stat.data_files, stat.data_bytes) = (stat.data_files + 1, stat.data_bytes + bytes)
+            }
+            FileName::Segment { .. } => {
+                (stat.segment_files, stat.segment_bytes) =
+                    (stat.segment_files + 1, stat.segment_bytes + bytes);
+            }
+            FileName::Manifest { branch, .. } => stat.branches.push(branch.clone()),
+            FileName::Archive { tag, .. } => stat.archives.push(tag.clone()),
+        }
+        if file == &FileName::main_manifest() {
+            stat.manifest_bytes = bytes;
+        }
+        if matches!(file, FileName::Manifest { .. } | FileName::Archive { .. }) {
+            store.load(partition, file)?.manifest().files(store.options(), &mut referenced);
+        }
+    }
+    let main = store.view(partition)?;
+    if let Some(manifest) = main.as_ref().map(|view| view.manifest()) {
+        stat.pages = manifest.mapping.pages().count() as u64;
+        stat.file_pages = manifest.end;
+        stat.segments = manifest.segments.as_ref().map_or(0, |known| known.mapping.pages().count() as u64);
+        stat.dictionary = !manifest.dictionary.is_empty();
+        stat.expires = manifest.ttl_root != super::page::NONE;
+    }
+    stat.archives.sort();
+    stat.branches.sort();
+    let loose = files.iter().filter(|file| matches!(file, FileName::Data { .. } | FileName::Segment { .. }));
+    let loose = loose.filter(|file| !referenced.contains(file)).map(ToString::to_string);
+    stat.unreferenced = loose.collect();
+    stat.unreferenced.sort();
+    Ok(stat)
+}
+
+/// Checks every state of a partition: its branches and its archives. `watch` hears after every page what was found in
+/// this state so far, and may end the check with an error.
+pub fn check(
+    store: &Store,
+    partition: &Partition,
+    mut watch: impl FnMut(&Report) -> Result<()>,
+) -> Result<Vec<(FileName, Report)>> {
+    let mut states = store.files(partition)?;
+    states.retain(|file| matches!(file, FileName::Manifest { .. } | FileName::Archive { .. }));
+    states.sort();
+    let mut reports = Vec::new();
+    for state in states {
+        let report = match store.load(partition, &state) {
+            Ok(view) => {
+                let mut report = Report::default();
+                if let Some(what) = view.torn() {
+                    report.torn = Some(what);
+                }
+                now(check::check(&view.tree(), &mut report, &mut watch))?;
+                report
+            }
+            Err(error) => Report::from(error),
+        };
+        reports.push((state, report));
+    }
+    Ok(reports)
+}
