@@ -318,3 +318,18 @@ fn a_worker_that_closes_takes_its_listeners_along() {
     other.close().unwrap();
     context.close().unwrap();
 }
+
+#[test]
+fn a_context_that_closes_takes_its_regions_along() {
+    for (road, address, options) in roads() {
+        let mut pair = Pair::new(&address, &options, Mode::Threaded, Mode::Threaded);
+        let buffer = pair.server.exported(4096, |_| 0);
+        let key = pair.server.context.export(&buffer, 0, 4096, 1).unwrap();
+        let region = pair.import(&key).unwrap();
+        assert!(handle::REGIONS.get(region).is_some(), "{road}");
+        let client = pair.client.context.clone();
+        pair.client.worker.close().unwrap();
+        client.close().unwrap();
+        assert!(handle::REGIONS.get(region).is_none(), "{road}: its handle is stale");
+    }
+}
