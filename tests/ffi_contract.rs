@@ -18,6 +18,8 @@ use rdma_engine::ffi::operation::*;
 use rdma_engine::ffi::session::*;
 use rdma_engine::ffi::telemetry::*;
 use rdma_engine::ffi::types::*;
+use rdma_engine::ffi::volume::*;
+use rdma_engine::ffi::volume_types::*;
 
 use rdma_engine::ffi::worker::*;
 
@@ -27,6 +29,7 @@ const LISTENER: usize = 2;
 const SESSION: usize = 3;
 const BUFFER: usize = 4;
 const REGION: usize = 5;
+const VOLUME: usize = 6;
 
 /// Functions whose first parameter is a handle: name, kind of handle, and a call with everything else in order.
 type Call = (&'static str, usize, fn(u64) -> rde_status);
@@ -149,6 +152,21 @@ const CALLS: &[Call] = &[
         let mut info = sized(zeroed::<rde_region_details>());
         unsafe { rde_region_info(rde_region { id }, &mut info) }
     }),
+    ("rde_volume_info", VOLUME, |id| {
+        let mut info = sized(zeroed::<rde_volume_details>());
+        unsafe { rde_volume_info(rde_volume { id }, &mut info, null_mut()) }
+    }),
+    ("rde_volume_refresh", VOLUME, |id| unsafe { rde_volume_refresh(rde_volume { id }, null_mut()) }),
+    ("rde_volume_stat", VOLUME, |id| {
+        let mut needle = sized(zeroed::<rde_needle>());
+        unsafe { rde_volume_stat(rde_volume { id }, bytes("3,01637037d6"), 0, &mut needle, null_mut()) }
+    }),
+    ("rde_volume_read", VOLUME, |id| {
+        let (mut len, file) = (0, bytes("3,01637037d6"));
+        unsafe {
+            rde_volume_read(rde_volume { id }, file, 0, 0, null_mut(), 0, &mut len, null_mut(), null_mut())
+        }
+    }),
 ];
 
 /// Functions that end an object: the zero handle is none, and OK.
@@ -159,6 +177,7 @@ const CLOSES: &[Call] = &[
     ("rde_session_close", SESSION, |id| unsafe { rde_session_close(rde_session { id }, 0) }),
     ("rde_buffer_release", BUFFER, |id| unsafe { rde_buffer_release(rde_buffer { id }) }),
     ("rde_region_release", REGION, |id| unsafe { rde_region_release(rde_region { id }) }),
+    ("rde_volume_close", VOLUME, |id| unsafe { rde_volume_close(rde_volume { id }) }),
 ];
 
 /// Functions without a handle.
@@ -169,6 +188,7 @@ const FREE: &[&str] = &[
     "rde_status_message",
     "rde_log_set",
     "rde_context_open",
+    "rde_volume_open",
 ];
 
 /// One live object of each kind that needs no peer. Only one test has them at a time, so that a made-up handle cannot be

@@ -8,12 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Sources of the header, in the order of its sections; the first four bring types only.
+/// Sources of the header, in the order of its sections; the first five bring types only.
 const SOURCES: &[&str] = &[
     "src/status.rs",
     "src/telemetry/stats.rs",
     "src/ffi/handle.rs",
     "src/ffi/types.rs",
+    "src/ffi/volume_types.rs",
     "src/ffi/library.rs",
     "src/ffi/context.rs",
     "src/ffi/worker.rs",
@@ -21,6 +22,7 @@ const SOURCES: &[&str] = &[
     "src/ffi/memory.rs",
     "src/ffi/operation.rs",
     "src/ffi/telemetry.rs",
+    "src/ffi/volume.rs",
 ];
 
 /// What each function's comment must have, in this order (the paragraph's first word, then a colon).
