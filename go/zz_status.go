@@ -49,6 +49,8 @@ const (
 	StatusProtocol Status = -26
 	// StatusSettingsMismatch: the peer's UCX settings differ from ours.
 	StatusSettingsMismatch Status = -27
+	// StatusUnknownMethod: the peer serves no such method.
+	StatusUnknownMethod Status = -28
 	// StatusABIMismatch: built against another ABI version.
 	StatusABIMismatch Status = -90
 	// StatusInternal: a defect of the library.
@@ -97,6 +99,7 @@ var statusTable = map[Status]struct{ name, text string }{
 	StatusTransport:        {"TRANSPORT", "UCX reported an error"},
 	StatusProtocol:         {"PROTOCOL", "the peer broke the protocol or speaks another version"},
 	StatusSettingsMismatch: {"SETTINGS_MISMATCH", "the peer's UCX settings differ from ours"},
+	StatusUnknownMethod:    {"UNKNOWN_METHOD", "the peer serves no such method"},
 	StatusABIMismatch:      {"ABI_MISMATCH", "built against another ABI version"},
 	StatusInternal:         {"INTERNAL", "a defect of the library"},
 	StatusPanic:            {"PANIC", "a defect of the library was contained: close the object"},

@@ -21,6 +21,7 @@ const SOURCES: &[&str] = &[
     "src/ffi/session.rs",
     "src/ffi/memory.rs",
     "src/ffi/operation.rs",
+    "src/ffi/call.rs",
     "src/ffi/telemetry.rs",
     "src/ffi/volume.rs",
 ];

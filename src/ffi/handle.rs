@@ -66,6 +66,14 @@ pub struct rde_volume {
     pub id: u64,
 }
 
+/// A peer's call that waits for its answer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct rde_incoming_call {
+    /// 0 is none.
+    pub id: u64,
+}
+
 /// Every open volume. The engine knows nothing of them.
 pub(super) static VOLUMES: Table<Volume> = Table::new(Kind::Volume, 1 << 16);
 

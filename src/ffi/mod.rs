@@ -15,6 +15,7 @@ pub mod types;
 pub mod volume_types;
 
 // One for each section of the header; tests/header.rs has their order.
+pub mod call;
 pub mod context;
 pub mod library;
 pub mod memory;
