@@ -33,6 +33,7 @@ type pump struct {
 	closing bool
 
 	inflight atomic.Int64
+	pending  atomic.Bool // something is filled; looked at also after the end, when the arrays are gone
 	poller   poller
 }
 
@@ -52,6 +53,7 @@ func (p *pump) append(r *request, text []byte) {
 	p.arrays.requests[p.filling][p.filled] = *r
 	p.filled++
 	if p.filled == 1 {
+		p.pending.Store(true)
 		atomic.StoreUint32(&p.arrays.exchange.interrupt, 1)
 	}
 }
@@ -208,7 +210,7 @@ func (p *pump) release() {
 	for {
 		dead := p.dead
 		p.turn.Unlock()
-		if dead || !p.waiting() || !p.turn.TryLock() {
+		if dead || !p.pending.Load() || !p.turn.TryLock() {
 			break
 		}
 		p.serve(1)
@@ -218,18 +220,16 @@ func (p *pump) release() {
 	}
 }
 
-// waiting says whether there is something to submit.
-func (p *pump) waiting() bool { return atomic.LoadUint32(&p.arrays.exchange.interrupt) != 0 }
-
 // swap takes the filled array for submission.
 func (p *pump) swap() (which, count int) {
-	if !p.waiting() {
+	if !p.pending.Load() {
 		return 0, 0
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	which, count = p.filling, p.filled
 	p.filling, p.filled, p.text = 1-which, 0, 0
+	p.pending.Store(false)
 	atomic.StoreUint32(&p.arrays.exchange.interrupt, 0)
 	return which, count
 }
