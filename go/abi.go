@@ -59,13 +59,18 @@ const (
 	opSend          = 6
 	opRegionImport  = 7
 	opConnect       = 8
+	opCall          = 9
+	opOneWay        = 10
 	eventAccepted   = 32
 	eventClosed     = 33
 	eventMessage    = 34
+	eventCalled     = 35
+	eventCanceled   = 36
 	completedInline = 1 << 0
 	completedEvent  = 1 << 1
 
 	workerPolled = 1 << 0
+	workerCalls  = 1 << 2
 )
 
 const (

@@ -4,7 +4,7 @@
 // An [Engine] holds memory, limits and the threads below. [Engine.Listen] accepts and [Engine.Dial] opens a [Session] to
 // a peer. [Engine.Alloc] hands out a [Buffer], registered memory that is a []byte; [Buffer.Export] makes a [Key] of a
 // range of it, which a peer turns into a [Region] with [Session.Import], and then gets from and puts to. Sessions also
-// carry messages: [Session.Send] and [Session.Receive].
+// carry messages, [Session.Send] and [Session.Receive], and calls, [Session.Call] and [Engine.Handle].
 //
 // # Contexts
 //

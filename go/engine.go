@@ -9,9 +9,10 @@ import (
 // Engine holds registered memory, limits, and the hidden workers: one with a thread of the library for sessions that are
 // accepted, one for those that are dialled. All methods may be called by many goroutines.
 type Engine struct {
-	context uint64
-	spin    time.Duration
-	options Options
+	context  uint64
+	spin     time.Duration
+	options  Options
+	handlers handlers
 
 	mu      sync.Mutex
 	closed  bool
@@ -26,6 +27,8 @@ const spinTime = 20 * time.Microsecond
 // ErrUnsupported and says what is missing. The first call sets environment variables of UCX in the C environment.
 func Open(options Options) (*Engine, error) {
 	e := &Engine{options: options, spin: options.Spin, ended: make(chan struct{})}
+	e.handlers.methods = make(map[uint32]Handler)
+	e.handlers.running = make(map[uint64]context.CancelFunc)
 	if e.spin == 0 {
 		e.spin = spinTime
 	}
@@ -43,7 +46,8 @@ func Open(options Options) (*Engine, error) {
 }
 
 // Close ends every session in order, then whatever is still in flight, and frees all memory: buffers and messages with
-// their bytes are gone. Calls that wait return ErrClosed. A second Close waits for the first and returns nil.
+// their bytes are gone. Before, the contexts of handlers end, and it waits until they have returned: no handler may call it.
+// Calls that wait return ErrClosed. A second Close waits for the first and returns nil.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	if e.closed {
@@ -55,6 +59,7 @@ func (e *Engine) Close() error {
 	pumps := []*pump{e.dialing, e.serving}
 	e.mu.Unlock()
 	defer close(e.ended)
+	e.handlers.end()
 	for _, p := range pumps {
 		if p != nil {
 			p.close()

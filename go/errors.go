@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"syscall"
+	"time"
 )
 
 // Status is what a call or an operation ended with: 0 is OK, above 0 is not an error, below 0 is one. A later version of
@@ -71,6 +72,8 @@ type Error struct {
 	Message string
 	// Cause is ErrClosed, or the cause of the context's end; nil otherwise.
 	Cause error
+	// RetryAfter is set when a peer refused a call for now (StatusBusy, StatusQueueFull): when to try again.
+	RetryAfter time.Duration
 }
 
 // Error is the message, or the status's words.

@@ -259,3 +259,49 @@ func ExampleStats() {
 	fmt.Println(stats.Gets, stats.GetBytes)
 	// Output: 1 10
 }
+
+func ExampleSession_Call() {
+	server, client, _, dialled := peers()
+	defer server.Close()
+	defer client.Close()
+	const greet = 1
+	server.Handle(greet, func(ctx context.Context, call *rdmaengine.IncomingCall) {
+		call.Reply(0, rdmaengine.Header{}, append([]byte("hello, "), call.Payload()...))
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // the handler sees it, too
+	defer cancel()
+	reply, err := dialled.Call(ctx, &rdmaengine.Call{Method: greet, Payload: []byte("needle")})
+	check(err)
+	defer reply.Release()
+	fmt.Println(reply.Status, string(reply.Bytes()))
+	_, err = dialled.Call(ctx, &rdmaengine.Call{Method: 2})
+	fmt.Println(errors.Is(err, rdmaengine.StatusUnknownMethod))
+	// Output:
+	// 0 hello, needle
+	// true
+}
+
+func ExampleIncomingCall() {
+	server, client, _, dialled := peers()
+	defer server.Close()
+	defer client.Close()
+	const read = 1
+	memory, err := server.Alloc(1<<20, rdmaengine.BufferPrivate)
+	check(err)
+	copy(memory.Bytes()[1000:], "from registered memory, not copied on the way")
+	server.Handle(read, func(ctx context.Context, call *rdmaengine.IncomingCall) {
+		offset, length := int64(call.Header.Offset), int64(call.Header.Len)
+		if offset+length > int64(memory.Len()) {
+			call.Refuse(rdmaengine.StatusOutOfRange, 0)
+			return
+		}
+		call.Reply(0, rdmaengine.Header{Len: call.Header.Len}, nil, rdmaengine.BufferRange{Buffer: memory, Offset: offset, Length: length})
+	})
+	into, err := client.Alloc(4096, rdmaengine.BufferPrivate)
+	check(err)
+	reply, err := dialled.Call(context.Background(), &rdmaengine.Call{Method: read,
+		Header: rdmaengine.Header{Offset: 1000, Len: 22}, Into: rdmaengine.BufferRange{Buffer: into, Length: 4096}})
+	check(err)
+	fmt.Println(string(into.Bytes()[:reply.Length]))
+	// Output: from registered memory
+}

@@ -2,7 +2,10 @@
 
 package rdmaengine
 
-import "unsafe"
+import (
+	"time"
+	"unsafe"
+)
 
 // Without cgo nothing opens, and so nothing below is reached.
 
@@ -38,5 +41,11 @@ func bufferExport(uint64, int64, int64, Rights) (Key, error)  { return Key{}, Er
 func keyRevoke(uint64, Key) error                             { return ErrUnsupported }
 func regionRelease(uint64)                                    {}
 func regionInfo(uint64) (RegionInfo, error)                   { return RegionInfo{}, ErrUnsupported }
-func newArrays(uint64) (*arrays, error)                       { return nil, ErrUnsupported }
-func freeArrays(*arrays)                                      {}
+func callInfo(uint64) (*IncomingCall, time.Duration, error)   { return nil, 0, ErrUnsupported }
+func callRefuse(uint64, Status, time.Duration) Status         { return ErrUnsupported }
+func callRelease(uint64)                                      {}
+func callReply(uint64, int32, Header, []byte, []BufferRange) Status {
+	return ErrUnsupported
+}
+func newArrays(uint64) (*arrays, error) { return nil, ErrUnsupported }
+func freeArrays(*arrays)                {}

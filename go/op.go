@@ -8,6 +8,8 @@ type result struct {
 	detail int32
 	length uint64
 	value  uint64
+	flags  uint32
+	data   [inlineBytes]byte // of a call
 }
 
 // statusRunning is the status of a request in a batch that has no result yet.

@@ -13,6 +13,7 @@ import (
 // with its own result; when nobody has it, the poller goroutine waits on the worker's event descriptor.
 type pump struct {
 	context uint64
+	calls   *handlers
 	worker  uint64
 	polled  bool
 	spin    time.Duration // how long a goroutine that waits polls by itself
@@ -47,8 +48,9 @@ const pollsPerCrossing = 32
 func (p *pump) append(r *request, text []byte) {
 	if len(text) > 0 {
 		copy(p.arrays.text[p.filling][p.text:], text)
-		r.data, r.dataLen = p.arrays.textAt[p.filling]+uintptr(p.text), uint64(len(text))
-		p.text += len(text)
+		r.data = p.arrays.textAt[p.filling] + uintptr(p.text)
+		r.dataLen |= uint64(len(text))
+		p.text += (len(text) + 7) &^ 7 // pieces are aligned
 	}
 	p.arrays.requests[p.filling][p.filled] = *r
 	p.filled++
@@ -58,7 +60,7 @@ func (p *pump) append(r *request, text []byte) {
 	}
 }
 
-func (p *pump) room(text int) bool { return p.filled < queued && p.text+text <= textBytes }
+func (p *pump) room(text int) bool { return p.filled < queued && p.text+text <= textBytes-8 }
 
 // start queues one request. On errFull nothing has happened.
 func (p *pump) start(r *request, text []byte) (*op, error) {
@@ -307,7 +309,11 @@ func (p *pump) take(c *completion) {
 		o.session.open(c.value)
 		p.sessions[c.value] = o.session
 	}
-	p.end(o, at, result{status: Status(c.status), detail: c.detail, length: c.length, value: c.value})
+	r := result{status: Status(c.status), detail: c.detail, length: c.length, value: c.value}
+	if c.op == opCall {
+		r.flags, r.data = c.flags, c.data
+	}
+	p.end(o, at, r)
 }
 
 // cancel asks a running operation to end. What is still queued is submitted first, so that the library knows it.

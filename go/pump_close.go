@@ -4,9 +4,9 @@ import "time"
 
 // openPump opens a worker and starts its poller.
 func openPump(e *Engine, polled bool) (*pump, error) {
-	var flags uint32
+	flags := uint32(workerCalls)
 	if polled {
-		flags = workerPolled
+		flags |= workerPolled
 	}
 	worker, err := workerOpen(e.context, flags)
 	if err != nil {
@@ -14,6 +14,7 @@ func openPump(e *Engine, polled bool) (*pump, error) {
 	}
 	p := &pump{
 		context:   e.context,
+		calls:     &e.handlers,
 		worker:    worker,
 		polled:    polled,
 		spin:      e.spin,

@@ -75,6 +75,10 @@ func (p *pump) event(c *completion) {
 		p.closed(c)
 	case eventMessage:
 		p.message(c)
+	case eventCalled:
+		p.calls.called(p, c.value, uint32(c.detail))
+	case eventCanceled:
+		p.calls.canceled(c.value)
 	}
 }
 
@@ -145,8 +149,12 @@ func (s *Session) because(ctx context.Context, name string, status Status, err e
 	if status != StatusStaleHandle && status != StatusCanceled || ctx.Err() != nil {
 		return err
 	}
-	if _, stale := sessionInfo(s.id); stale == nil && status == StatusStaleHandle {
+	info, stale := sessionInfo(s.id)
+	switch {
+	case stale == nil && status == StatusStaleHandle:
 		return err // of a region or a buffer
+	case stale == nil && name == "call" && info.State == SessionOpen:
+		return fail(name, status) // the peer gave the call up
 	}
 	s.pump.poller.kick()
 	select {
