@@ -207,7 +207,7 @@ impl Core {
         };
         let Some(link) = pending.session.link().cloned() else { return };
         let Some(key) = pending.key.as_ref().and_then(|key| Key::decode(&key[..]).ok()) else { return };
-        let region = result.and_then(|grant| import::region(key, &link, grant, self.context.control()));
+        let region = result.and_then(|grant| import::region(key, &link, grant, &self.context));
         match region {
             Ok(region) => {
                 self.imports.retain(|_, known| known.strong_count() > 0);

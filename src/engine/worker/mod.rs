@@ -39,6 +39,7 @@ use super::context::Context;
 use super::control::Notice;
 use super::handle;
 use super::inbox::Inbox;
+use super::listener::Listener;
 use super::options::{Mode, WorkerOptions};
 use super::request::{COMPLETION_EVENT, COMPLETION_INLINE, Completion, Op, Request};
 use super::session::Session;
@@ -459,6 +460,7 @@ impl Worker {
             return Err(Status::StaleHandle.into());
         }
         handle::WORKERS.remove(self.id());
+        Listener::close_all(self);
         self.wake();
         if let Some(thread) = self.thread.lock().take() {
             let _ = thread.join();
