@@ -209,6 +209,7 @@ pub(super) fn spawn(shared: Arc<Shared>, keys: Arc<dyn KeyService>) -> Result<Jo
 impl Reactor {
     /// Runs until it is stopped; whatever happens, every link is lost and every question answered at the end.
     fn run(&mut self) {
+        let _span = tracing::info_span!("control", context = self.core.shared.config.name).entered();
         let end = match catch_unwind(AssertUnwindSafe(|| self.serve())) {
             Ok(Ok(())) => Error::new(Status::Canceled, "the context closes"),
             Ok(Err(error)) => Error { status: Status::Internal, ..error },

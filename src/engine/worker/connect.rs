@@ -68,18 +68,24 @@ impl Core {
         let count = if outcome.status == Status::Ok { Count::Connects } else { Count::ConnectsFailed };
         session.meter().bump(count, 1);
         self.bump(count, 1);
+        if outcome.status == Status::Ok {
+            // Of the worker only: a session connects once, and histograms are large.
+            self.meter.sample(Op::SessionConnect, session.age());
+            session.span().in_scope(|| tracing::debug!("open"));
+        }
         self.complete(session.user_data(), Op::SessionConnect, outcome);
     }
 
     fn connect_failed(&mut self, session: &Arc<Session>, error: &Error) {
         session.finish(SessionState::Closed);
         let detail = if error.os_errno != 0 { error.os_errno } else { error.transport };
+        let _span = session.span().entered();
         match error.status {
             // What a status alone does not tell: which setting, what was said instead.
             Status::SettingsMismatch | Status::Protocol => {
-                tracing::warn!(address = session.address(), %error, "connect failed");
+                tracing::warn!(%error, "connect failed");
             }
-            _ => tracing::debug!(address = session.address(), %error, "connect failed"),
+            _ => tracing::debug!(%error, "connect failed"),
         }
         self.connected(session, Outcome { detail, value: session.id(), ..Outcome::of(error.status) });
     }
@@ -321,6 +327,7 @@ impl Core {
     }
 
     pub(super) fn announce_end(&mut self, session: &Arc<Session>, state: SessionState, status: Status) {
+        session.span().in_scope(|| tracing::debug!(?state, %status, "ended"));
         session.finish(state);
         let count = if state == SessionState::Lost { Count::SessionsLost } else { Count::SessionsClosed };
         self.bump(count, 1);
