@@ -180,7 +180,9 @@ impl Worker {
                 refused = status;
                 break;
             }
-            let sent = core.as_mut().is_some_and(|core| core.send_request(self, request));
+            let sent = core
+                .as_mut()
+                .is_some_and(|core| core.send_request(self, request) || core.call_request(self, request));
             match (if sent { None } else { batch.run(request) }, &mut core) {
                 (None, _) if sent => queued += 1,
                 (Some(completion), Some(core)) => core.announce(completion),

@@ -48,6 +48,9 @@ pub fn serve(arguments: &Arguments) -> Done {
 fn echo(node: &Node) -> Done {
     let mut out = [Completion::default(); 64];
     let taken = node.worker.poll(Some(Duration::from_millis(10)), &mut out)?;
+    for call in out[..taken].iter().filter(|c| c.op == Op::CallReceived as u32) {
+        crate::call::answer(call)?;
+    }
     for message in
         out[..taken].iter().filter(|c| c.op == Op::Message as u32 && c.flags & COMPLETION_EVENT != 0)
     {
