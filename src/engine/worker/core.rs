@@ -124,6 +124,11 @@ impl Core {
         busy
     }
 
+    /// Whether it cannot go on.
+    pub fn is_defect(&self) -> bool {
+        self.fabrics.defect
+    }
+
     /// Takes what other threads submitted.
     pub fn take_orders(&mut self, worker: &Worker) -> bool {
         if worker.orders.is_empty() {

@@ -167,6 +167,10 @@ impl Worker {
         if requests.len() > limits::BATCH {
             return (0, Status::InvalidArgument);
         }
+        self.guarded(|| self.submit_all(requests)).unwrap_or((0, Status::Panic))
+    }
+
+    fn submit_all(&self, requests: &[Request<'_>]) -> (u32, Status) {
         let mut core = if self.mode == Mode::Polled { self.core.try_lock() } else { None };
         if let Some(core) = &mut core {
             core.take_orders(self);
@@ -271,6 +275,9 @@ impl Worker {
             if let Err(error) = self.state_status().map_err(Error::from).and_then(|()| self.round(&mut core))
             {
                 // Of a poisoned worker the ends of its requests are left to take.
+                if error.status == Status::Panic {
+                    core.fail_everything(self, Status::Panic);
+                }
                 let taken = core.take_completions(out);
                 return if taken > 0 { Ok(taken) } else { Err(error) };
             }
@@ -302,7 +309,11 @@ impl Worker {
             if taken > 0 || timeout == Some(Duration::ZERO) || out.is_empty() {
                 return Ok(taken);
             }
-            self.state_status()?;
+            if let Err(status) = self.state_status() {
+                self.deliver_last();
+                let taken = take(&mut self.delivered.lock(), out);
+                return if taken > 0 { Ok(taken) } else { Err(status.into()) };
+            }
             if self.ready.take_wake() {
                 return Ok(0);
             }
@@ -318,10 +329,14 @@ impl Worker {
         }
     }
 
-    /// A round of progress; a panic in it ends every request.
+    /// A round of progress; a panic in it, or in a callback of UCX, stops the worker.
     fn round(&self, core: &mut Core) -> Result<bool> {
-        let busy = self.guarded(|| core.progress(self));
-        busy.inspect_err(|_| core.fail_everything(self, Status::Panic))
+        let busy = self.guarded(|| core.progress(self))?;
+        if core.is_defect() {
+            self.poison();
+            return Err(defect());
+        }
+        Ok(busy)
     }
 
     /// Room for one more completion.
@@ -372,6 +387,15 @@ impl Worker {
         }
         self.delivered.lock().extend(finished);
         self.ready.ring();
+    }
+
+    /// Ends what waits for a worker that was poisoned, once.
+    fn deliver_last(&self) {
+        if self.state.load(Ordering::Acquire) == POISONED {
+            let mut core = self.core.lock();
+            core.fail_everything(self, Status::Panic);
+            self.deliver(core.drain_completions());
+        }
     }
 
     /// A descriptor that becomes readable when completions may have come after `arm`; the caller owns it. Of a
@@ -441,13 +465,15 @@ impl Worker {
     fn guarded<T>(&self, body: impl FnOnce() -> T) -> Result<T> {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).map_err(|_| {
             self.poison();
-            Error::new(Status::Panic, "the worker met a defect and was stopped: close it")
+            defect()
         })
     }
 
     fn poison(&self) {
         let _ = self.state.compare_exchange(OPEN, POISONED, Ordering::AcqRel, Ordering::Acquire);
         tracing::error!(worker = self.id(), "panic contained, worker poisoned");
+        // Its thread ends what waits.
+        self.wake();
     }
 
     fn state_status(&self) -> std::result::Result<(), Status> {
@@ -457,6 +483,10 @@ impl Worker {
             _ => Err(Status::Panic),
         }
     }
+}
+
+fn defect() -> Error {
+    Error::new(Status::Panic, "the worker met a defect and was stopped: close it")
 }
 
 fn take(queue: &mut VecDeque<Completion>, out: &mut [Completion]) -> usize {
