@@ -234,7 +234,8 @@ impl Client {
         }
         if self.open && plan.one_in(4_000) {
             self.open = false;
-            assert_eq!(self.session.as_ref().unwrap().close(CLOSE), Status::Ok);
+            // Refused when the server was first.
+            let _ = self.session.as_ref().map(|session| session.close(CLOSE));
         }
         self.node.poll();
         for done in std::mem::take(&mut self.node.kept) {
@@ -248,7 +249,12 @@ impl Client {
                 assert_eq!(status(done), Status::Ok);
                 self.open = true;
             }
-            (op, _) if op == Op::SessionClosed as u32 => (self.session, self.open) = (None, false),
+            // Both ends may close one session: the second end is of one that is gone.
+            (op, _) if op == Op::SessionClosed as u32 => {
+                if self.session.as_ref().is_some_and(|session| session.id() == done.value) {
+                    (self.session, self.open) = (None, false);
+                }
+            }
             (op, call) if op == Op::Call as u32 => self.call_ended(call, done),
             other => panic!("client {}: {other:?}", self.index),
         }
@@ -325,7 +331,7 @@ fn sixty_four_clients_follow_a_plan_of_faults() {
     let seed: u64 = seed.unwrap_or(u64::from(std::process::id()).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     println!("RDE_SEED={seed}");
     let mut plan = Plan(seed);
-    let (_, address, options) = roads().swap_remove(0);
+    let (_, address, options) = roads().swap_remove(2);
     let options = ContextOptions { memory_limit: 256 << 20, ..options };
     let worker = WorkerOptions { completion_capacity: 65_536, ..serving(Mode::Polled) };
     let mut server = Node::with(&options, &worker);
@@ -340,7 +346,10 @@ fn sixty_four_clients_follow_a_plan_of_faults() {
             }
             served.round(&mut server, &mut plan);
         }
-        assert!(began.elapsed() < 15 * common::PATIENCE, "seed {seed}: it stands still");
+        let standing =
+            || clients.iter().filter(|c| !c.is_done()).map(|c| (c.index, c.started, c.ended, c.open));
+        let late = began.elapsed() > 6 * common::PATIENCE;
+        assert!(!late, "seed {seed}: it stands still: {:?}", standing().collect::<Vec<_>>());
     }
     let took = began.elapsed();
     let total = |count: fn(&Client) -> u64| clients.iter().map(count).sum::<u64>();

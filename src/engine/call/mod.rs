@@ -10,7 +10,7 @@ mod inbound;
 mod kept;
 mod piece;
 mod reply;
-pub(in crate::engine) mod short;
+pub mod short;
 mod slots;
 mod table;
 

@@ -34,16 +34,20 @@ const WITH_HEADER: u8 = 1 << 0;
 const WITH_DEADLINE: u8 = 1 << 1;
 
 /// A short call or reply, taken apart.
-pub(in crate::engine) struct ShortCall<'a> {
+pub struct ShortCall<'a> {
+    /// The frame that it stands for.
     pub frame: Frame,
+    /// What it is for.
     pub kind: Kind,
+    /// The header; zero when it did not travel.
     pub header: [u8; HEADER],
+    /// What came behind them.
     pub payload: &'a [u8],
 }
 
 /// Writes what a frame, its header and its payload say into `out`; how many bytes. `None` when it does not fit, or says
 /// more than a short one can.
-pub(in crate::engine) fn encode(
+pub fn encode(
     out: &mut [u8; COMPACT_FRAME],
     kind: Kind,
     frame: &Frame,
@@ -85,7 +89,7 @@ pub(in crate::engine) fn encode(
 }
 
 /// Takes a short call or reply apart; `None` if it is none.
-pub(in crate::engine) fn decode(bytes: &[u8]) -> Option<ShortCall<'_>> {
+pub fn decode(bytes: &[u8]) -> Option<ShortCall<'_>> {
     let (lead, mut rest) = Lead::read_from_prefix(bytes).ok()?;
     if lead.magic != MAGIC || lead.version != VERSION || lead.flags & !(WITH_HEADER | WITH_DEADLINE) != 0 {
         return None;
