@@ -22,15 +22,16 @@ use crate::ucx::{Data, EndpointId, Message, UcsStatus};
 impl Core {
     /// A frame has arrived. What is not for anybody, or breaks the protocol, is dropped; its sender is cut off when we
     /// can tell who it is.
-    pub(super) fn receive(&mut self, fabric: u64, message: Message) {
-        let (bytes, data) = message.split();
-        if let (Some((short, message)), Data::None) = (Short::decode(&bytes), &data) {
+    pub(super) fn receive(&mut self, fabric: u64, message: &mut Message) {
+        let data = std::mem::replace(&mut message.data, Data::None);
+        let bytes = message.frame();
+        if let (Some((short, message)), Data::None) = (Short::decode(bytes), &data) {
             return self.short_message(fabric, &short, message);
         }
-        if let (Some(call), Data::None) = (short::decode(&bytes), &data) {
+        if let (Some(call), Data::None) = (short::decode(bytes), &data) {
             return self.short_call(fabric, &call);
         }
-        let decoded = Frame::decode(&bytes, data.len() as u64);
+        let decoded = Frame::decode(bytes, data.len() as u64);
         let Ok(Parts { frame, kind, header, inline }) = decoded else {
             return self.context.meter().add(Count::Refused, 1);
         };
@@ -73,6 +74,9 @@ impl Core {
         let Some(peer) = self.sender(fabric, short.route.get()) else {
             return self.context.meter().add(Count::Refused, 1);
         };
+        if self.short_message_came(peer, short, message) {
+            return;
+        }
         if short.credits.get() > 0 {
             self.window_opened(peer, short.channel.get(), u32::from(short.credits.get()));
         }
@@ -207,7 +211,7 @@ impl Core {
         };
         let Some(link) = pending.session.link().cloned() else { return };
         let Some(key) = pending.key.as_ref().and_then(|key| Key::decode(&key[..]).ok()) else { return };
-        let region = result.and_then(|grant| import::region(key, &link, grant, self.context.control()));
+        let region = result.and_then(|grant| import::region(key, &link, grant, &self.context));
         match region {
             Ok(region) => {
                 self.imports.retain(|_, known| known.strong_count() > 0);

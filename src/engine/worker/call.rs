@@ -13,7 +13,6 @@ use crate::engine::buffer::{Buffer, Span};
 use crate::engine::call::short::{self, ShortCall};
 use crate::engine::call::{HEADER, Header, ONCE, Once, Piece, gather};
 use crate::engine::frame::{Compact, FLAG_ONCE, FLAG_REFUSED, Frame, Kind};
-use crate::engine::handle;
 use crate::engine::info::SessionState;
 use crate::engine::pool::UNINITIALISED;
 use crate::engine::request::{COMPLETION_INLINE, Completion, INLINE_MESSAGE, Op, Request};
@@ -84,7 +83,7 @@ impl Core {
         let (Some(data), Some((method, header, None))) = (request.data.get(), request.call_parts()) else {
             return false;
         };
-        let Some(session) = handle::SESSIONS.get(request.session) else { return false };
+        let Some(session) = self.recent(request.session).cloned() else { return false };
         if request.buffer_offset != 0
             || !short::fits(&header, data.len())
             || !session.belongs_to(worker)
@@ -103,7 +102,7 @@ impl Core {
             return false;
         }
         self.context.touch(&session);
-        let pending = Pending::new(request.user_data, Op::Call, session.arc());
+        let pending = Pending::new(request.user_data, Op::Call, session);
         self.track(pending, request.timeout_us);
         match self.fabrics.send(fabric, endpoint, self.compact.as_bytes(), None, Token::Op(id)) {
             Ok(Started::Done) => {}
