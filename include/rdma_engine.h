@@ -427,8 +427,12 @@ typedef struct {
     uint32_t max_calls;
     /** Zero. */
     uint32_t reserved0;
-    /** Zero. */
-    uint64_t reserved[2];
+    /**
+     * 16 to 1,024 random bytes that every peer must have too, for the call; empty: none. Both sides prove that they know
+     * it, without telling it, before anything is served: a peer that knows another one is PERMISSION_DENIED, one that
+     * knows none, or asks for none, UNAUTHORIZED. UCX's own ports do not ask for it: see docs/wire.md.
+     */
+    rde_bytes secret;
 } rde_context_options;
 
 /** The library with its devices, its registered memory and its limits. Opened first, closed last. */

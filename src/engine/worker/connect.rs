@@ -51,10 +51,10 @@ impl Core {
             session.opened(&link, id as u32, channel);
             opened.push((session, channel));
         }
-        let low = !peer.waiting.is_empty() || peer.credits < limits::SESSION_CREDITS / 2;
+        let low = !peer.waiting.is_empty() || peer.credits < limits::FIRST_CREDITS / 2;
         if low && !peer.asked {
             peer.asked = true;
-            self.context.control().ask_credits(&link, peer.route);
+            self.context.control().ask_credits(&link, self.route_of(id));
         }
         for (session, channel) in opened {
             self.context.touch(&session);
@@ -201,7 +201,7 @@ impl Core {
         let control = self.context.control();
         match made {
             Ok((endpoint, address)) => {
-                let granted = self.context.reserve_sessions(limits::SESSION_CREDITS);
+                let granted = self.context.reserve_sessions(limits::FIRST_CREDITS);
                 let ours = Attach { route: self.route_of(id), address };
                 control.accept_attach(link, request, &self.inbox, ours, granted);
                 if let Some(peer) = self.peers.get_mut(id) {

@@ -187,7 +187,10 @@ impl Worker {
                 refused = status;
                 break;
             }
-            if core.as_mut().is_some_and(|core| core.send_request(self, request)) {
+            if core
+                .as_mut()
+                .is_some_and(|core| core.send_request(self, request) || core.call_request(self, request))
+            {
                 (accepted, queued) = (accepted + 1, queued + 1);
                 continue;
             }
