@@ -60,6 +60,7 @@ test:
 	$(CARGO) test --locked --features fault-injection --test panics
 	tests/netns.sh
 	tests/install.sh
+	tests/go.sh
 	tests/readme.sh
 
 # What takes longer: fuzzing, Miri, documentation as errors. Sanitizers and valgrind are in `test`.
@@ -85,13 +86,14 @@ install: lib
 	install -m 644 $(OUT)/librdma_engine.a "$(DESTDIR)$(LIBDIR)/librdma_engine.a"
 	install -m 644 include/rdma_engine.h include/rdma_engine.hpp "$(DESTDIR)$(PREFIX)/include/"
 	install -m 755 $(OUT)/rde "$(DESTDIR)$(PREFIX)/bin/rde"
-	scripts/pc.sh "$(PREFIX)" "$(LIBDIR)" $(VERSION) > "$(DESTDIR)$(LIBDIR)/pkgconfig/rdma_engine.pc"
+	for name in rdma_engine rdma_engine_static; do scripts/pc.sh "$(PREFIX)" "$(LIBDIR)" $(VERSION) $$name \
+		> "$(DESTDIR)$(LIBDIR)/pkgconfig/$$name.pc" || exit; done
 
 # Files, and the folders that are empty then and may have been ours.
 uninstall:
 	rm -f "$(DESTDIR)$(LIBDIR)"/librdma_engine.{a,so,so.0,so.$(VERSION)} "$(DESTDIR)$(PREFIX)/bin/rde" \
 		"$(DESTDIR)$(PREFIX)/include/rdma_engine.h" "$(DESTDIR)$(PREFIX)/include/rdma_engine.hpp" \
-		"$(DESTDIR)$(LIBDIR)/pkgconfig/rdma_engine.pc"
+		"$(DESTDIR)$(LIBDIR)/pkgconfig"/rdma_engine{,_static}.pc
 	-rmdir --ignore-fail-on-non-empty "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(LIBDIR)" \
 		"$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/include" 2>/dev/null
 

@@ -29,6 +29,7 @@
  * Text is UTF-8, pointer and length, without a NUL. NULL is allowed where the length is 0, and where "nullable" is said.
  * Closing. A session's close ends its operations and then delivers SESSION_CLOSED; a worker's close takes undelivered
  *   completions with it; a context closes after its workers. A buffer may be released while operations use it.
+ * Volumes are files on this machine: they need no context, and their calls block for the disk.
  * Panics. A defect of the library does not end the process: the call returns PANIC, and the object is poisoned: every call
  *   on it but its close returns WRONG_STATE.
  * Threads. Every function may be called from any thread, unless it says otherwise; none from a signal handler but those
@@ -80,9 +81,12 @@
 #define RDE_WORKER_OPTIONS_INIT RDE_INIT(rde_worker_options)
 #define RDE_SESSION_DETAILS_INIT RDE_INIT(rde_session_details)
 #define RDE_REGION_DETAILS_INIT RDE_INIT(rde_region_details)
+#define RDE_STATS_INIT RDE_INIT(rde_stats)
+#define RDE_VOLUME_OPTIONS_INIT RDE_INIT(rde_volume_options)
+#define RDE_VOLUME_DETAILS_INIT RDE_INIT(rde_volume_details)
+#define RDE_NEEDLE_INIT RDE_INIT(rde_needle)
 #define RDE_CALL_ARGUMENTS_INIT RDE_INIT(rde_call_arguments)
 #define RDE_CALL_DETAILS_INIT RDE_INIT(rde_call_details)
-#define RDE_STATS_INIT RDE_INIT(rde_stats)
 
 /** Buckets of a [`Histogram`]. */
 #define RDE_HISTOGRAM_BUCKETS 32
@@ -196,6 +200,27 @@
 
 /** Log level: each operation. */
 #define RDE_LOG_TRACE 5
+
+/**
+ * Read of a needle: one that was deleted is DELETED. Without it, it is read as long as its bytes are there, as
+ * SeaweedFS's own readers of chunks ask for.
+ */
+#define RDE_VOLUME_LIVE (1 << 0)
+
+/** Read of a needle: chunk manifests, and parts of compressed data, are given out as they are stored. */
+#define RDE_VOLUME_STORED (1 << 1)
+
+/** Read of a needle: the part that begins at the offset, as far as it goes. */
+#define RDE_VOLUME_RANGE (1 << 2)
+
+/** Needle: its data is gzip. */
+#define RDE_NEEDLE_COMPRESSED (1 << 0)
+
+/** Needle: its data is a list of chunks, to be put together by whoever reads it. */
+#define RDE_NEEDLE_CHUNK_MANIFEST (1 << 7)
+
+/** Needle: it was deleted; its bytes are still there. */
+#define RDE_NEEDLE_DELETED (1 << 8)
 
 /** What a call or a completion ended with. 0 ok, > 0 not an error, < 0 error; numbers are never reused. */
 enum rde_status
@@ -687,6 +712,62 @@ typedef struct {
     rde_buffer buffer;
 } rde_call_details;
 
+/** Options of a volume. Start from RDE_VOLUME_OPTIONS_INIT; a field that is zero takes its default. */
+typedef struct {
+    /** sizeof(rde_volume_options). */
+    uint32_t struct_size;
+    /** Zero. */
+    uint32_t flags;
+    /** Where the index is, for the call; empty is beside the data. */
+    rde_bytes index_dir;
+    /** Zero. */
+    uint64_t reserved[4];
+} rde_volume_options;
+
+/** A SeaweedFS volume on this machine's disk. */
+typedef struct {
+    /** 0 is none. */
+    uint64_t id;
+} rde_volume;
+
+/** What a volume tells about itself. Set struct_size before asking. */
+typedef struct {
+    /** sizeof(rde_volume_details), set by the caller. */
+    uint32_t struct_size;
+    /** Of the records: 1, 2 or 3. */
+    uint32_t version;
+    /** How often the volume was vacuumed, modulo 65,536. */
+    uint32_t compaction_revision;
+    /** Zero. */
+    uint32_t reserved;
+    /** How often its files were opened; grows with each vacuum. */
+    uint64_t generation;
+    /** Entries of the needle map, deleted ones included; one that changed lately may be counted twice. */
+    uint64_t entries;
+    /** Bytes that the needle map takes. */
+    uint64_t map_bytes;
+} rde_volume_details;
+
+/** What is known of a needle. Set struct_size before asking. */
+typedef struct {
+    /** sizeof(rde_needle), set by the caller. */
+    uint32_t struct_size;
+    /** RDE_NEEDLE_*; other bits are those that SeaweedFS stored. */
+    uint32_t flags;
+    /** Bytes of stored data, of which a read may have been for a part. */
+    uint64_t length;
+    /** Unix seconds; 0 is unknown. */
+    uint64_t last_modified;
+    /** Unix nanoseconds; 0 is unknown. */
+    uint64_t append_at_ns;
+    /** Generation of the volume that it was read from. */
+    uint64_t generation;
+    /** CRC-32C of the stored data as it is stored: raw or masked. */
+    uint32_t checksum;
+    /** Zero. */
+    uint32_t reserved;
+} rde_needle;
+
 /** Counts of events since the object was opened; all only grow. */
 typedef struct {
     /** Requests that were accepted. */
@@ -922,8 +1003,8 @@ rde_status rde_context_open(const rde_context_options *options,
                             rde_error *error);
 
 /**
- * Closes a context and frees its memory; its buffers and what their data pointers point to are gone. Memory that a peer
- * has mapped stays mapped there.
+ * Closes a context and frees its memory; its buffers and what their data pointers point to are gone, and so are its
+ * regions. Memory that a peer has mapped stays mapped there.
  *
  * Parameters: `context` in; zero is OK and does nothing.
  * Completion: none.
@@ -1663,6 +1744,130 @@ rde_status rde_context_metrics(rde_context context,
                                char *out_text,
                                size_t capacity,
                                size_t *out_len);
+
+/* ---- Volume: needles of SeaweedFS volumes on this machine's disk, without a context. ---- */
+
+/**
+ * Opens a SeaweedFS volume and loads its index: `[collection_]id.dat` and `.idx` in a folder. Nothing is ever written
+ * there. The volume is followed as its server appends to it, vacuums it, unmounts and mounts it.
+ *
+ * Parameters: `dir` in, a path, for the call. `collection` in, UTF-8, for the call; empty is the default one. `id` in.
+ * `options` in, nullable (the defaults), for the call. `out_volume` out. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, a NUL in a path, or something in a reserved field; ABI_MISMATCH: a `struct_size`
+ * of no version; NOT_FOUND: no such files; INELIGIBLE: erasure-coded, or in a tier: use HTTP; CORRUPTED, UNSUPPORTED,
+ * STALE: files that make no sense (now); OUT_OF_MEMORY; LIMIT_REACHED: 65,536 are open; IO.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: while the index loads, a second for some 10 million needles.
+ * On failure: `out_volume` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_volume_open(rde_bytes dir,
+                           rde_bytes collection,
+                           uint32_t id,
+                           const rde_volume_options *options,
+                           rde_volume *out_volume,
+                           rde_error *error);
+
+/**
+ * Closes a volume. Calls that run on it end as usual.
+ *
+ * Parameters: `volume` in; zero is OK and does nothing.
+ * Completion: none.
+ * Returns: OK; STALE_HANDLE: closed before.
+ * Threads: any; not from a signal handler.
+ * Blocks: never.
+ * On failure: nothing has changed.
+ * Since: 0.1
+ */
+rde_status rde_volume_close(rde_volume volume);
+
+/**
+ * Numbers of a volume as of its last look at the files.
+ *
+ * Parameters: `volume` in. `out_info` in and out: its `struct_size` is read, everything else is written. `error` out,
+ * nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, or a `struct_size` of 0; ABI_MISMATCH: a `struct_size` of no version;
+ * STALE_HANDLE; NOT_FOUND: the files are gone at the moment.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_info` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_volume_info(rde_volume volume,
+                           rde_volume_details *out_info,
+                           rde_error *error);
+
+/**
+ * Takes in what was appended, and opens the files anew if they were replaced or came back. Reads do the same: call this
+ * now and then for an idle volume, so that it lets go of files that a vacuum has replaced.
+ *
+ * Parameters: `volume` in. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; STALE_HANDLE; BUSY: the files are being replaced again and again; NOT_FOUND, INELIGIBLE, CORRUPTED,
+ * UNSUPPORTED, STALE, OUT_OF_MEMORY, IO as of `rde_volume_open`: the volume can be used again once its files are back.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: while rows are read: as of `rde_volume_open` when the files were replaced, else microseconds.
+ * On failure: what was known stays known, or is dropped with the files.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_volume_refresh(rde_volume volume,
+                              rde_error *error);
+
+/**
+ * What is known of a needle, so that memory for it can be chosen. Checks all but its data.
+ *
+ * Parameters: `volume` in. `file_id` in, such as "3,01637037d6", for the call; also as in a URL. `flags` in:
+ * RDE_VOLUME_LIVE, RDE_VOLUME_STORED. `out_needle` in and out: its `struct_size` is read, everything else is written.
+ * `error` out, nullable.
+ * Completion: none.
+ * Returns: as `rde_volume_read`, but for TRUNCATED and OUT_OF_RANGE.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: for one read of the disk.
+ * On failure: `out_needle` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_volume_stat(rde_volume volume,
+                           rde_bytes file_id,
+                           uint32_t flags,
+                           rde_needle *out_needle,
+                           rde_error *error);
+
+/**
+ * Reads a needle, whole and checked against its checksum, or with RDE_VOLUME_RANGE a part of it, which is not checked, as
+ * with HTTP. Compressed data is returned as it is stored, whole, with its flag. A needle that its server has
+ * acknowledged is found.
+ *
+ * Parameters: `volume` in. `file_id` in, such as "3,01637037d6", for the call; also as in a URL. `flags` in:
+ * RDE_VOLUME_* or 0. `offset` in, bytes: 0 unless RDE_VOLUME_RANGE. `data` out, room for `capacity` bytes (NULL only with
+ * 0); of a part, `capacity` is how many are asked for. `out_length` out: bytes of data at `data`. `out_needle` in and
+ * out, nullable: its `struct_size` is read, everything else is written. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, an unknown flag, no file id, or an offset without RDE_VOLUME_RANGE; STALE_HANDLE;
+ * NOT_FOUND: no such needle, or of another volume; DELETED; COOKIE_MISMATCH; EXPIRED; INELIGIBLE: a chunk manifest, or a
+ * part of compressed data: use HTTP, or RDE_VOLUME_STORED; OUT_OF_RANGE: the part begins past the end; TRUNCATED:
+ * `capacity` must be at least `*out_length`, which was written; CORRUPTED: the disk's bytes are wrong; STALE, BUSY: the
+ * files are changing: try again, or use HTTP; IO.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: for one read of the disk; while the index loads when the files were replaced.
+ * On failure: `data` is undefined; the other outputs are untouched, but for the length with TRUNCATED.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_volume_read(rde_volume volume,
+                           rde_bytes file_id,
+                           uint32_t flags,
+                           uint64_t offset,
+                           void *data,
+                           uint64_t capacity,
+                           uint64_t *out_length,
+                           rde_needle *out_needle,
+                           rde_error *error);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -19,6 +19,8 @@ use rdma_engine::ffi::operation::*;
 use rdma_engine::ffi::session::*;
 use rdma_engine::ffi::telemetry::*;
 use rdma_engine::ffi::types::*;
+use rdma_engine::ffi::volume::*;
+use rdma_engine::ffi::volume_types::*;
 
 use rdma_engine::ffi::worker::*;
 
@@ -28,7 +30,8 @@ const LISTENER: usize = 2;
 const SESSION: usize = 3;
 const BUFFER: usize = 4;
 const REGION: usize = 5;
-const INCOMING: usize = 6;
+const VOLUME: usize = 6;
+const INCOMING: usize = 7;
 
 /// Functions whose first parameter is a handle: name, kind of handle, and a call with everything else in order.
 type Call = (&'static str, usize, fn(u64) -> rde_status);
@@ -162,6 +165,21 @@ const CALLS: &[Call] = &[
         let mut info = sized(zeroed::<rde_region_details>());
         unsafe { rde_region_info(rde_region { id }, &mut info) }
     }),
+    ("rde_volume_info", VOLUME, |id| {
+        let mut info = sized(zeroed::<rde_volume_details>());
+        unsafe { rde_volume_info(rde_volume { id }, &mut info, null_mut()) }
+    }),
+    ("rde_volume_refresh", VOLUME, |id| unsafe { rde_volume_refresh(rde_volume { id }, null_mut()) }),
+    ("rde_volume_stat", VOLUME, |id| {
+        let mut needle = sized(zeroed::<rde_needle>());
+        unsafe { rde_volume_stat(rde_volume { id }, bytes("3,01637037d6"), 0, &mut needle, null_mut()) }
+    }),
+    ("rde_volume_read", VOLUME, |id| {
+        let (mut len, file) = (0, bytes("3,01637037d6"));
+        unsafe {
+            rde_volume_read(rde_volume { id }, file, 0, 0, null_mut(), 0, &mut len, null_mut(), null_mut())
+        }
+    }),
 ];
 
 /// Functions that end an object: the zero handle is none, and OK.
@@ -173,6 +191,7 @@ const CLOSES: &[Call] = &[
     ("rde_buffer_release", BUFFER, |id| unsafe { rde_buffer_release(rde_buffer { id }) }),
     ("rde_call_release", INCOMING, |id| unsafe { rde_call_release(rde_incoming_call { id }) }),
     ("rde_region_release", REGION, |id| unsafe { rde_region_release(rde_region { id }) }),
+    ("rde_volume_close", VOLUME, |id| unsafe { rde_volume_close(rde_volume { id }) }),
 ];
 
 /// Functions without a handle.
@@ -183,6 +202,7 @@ const FREE: &[&str] = &[
     "rde_status_message",
     "rde_log_set",
     "rde_context_open",
+    "rde_volume_open",
     "rde_call_prepare",
 ];
 

@@ -8,12 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Sources of the header, in the order of its sections; the first four bring types only.
+/// Sources of the header, in the order of its sections; the first five bring types only.
 const SOURCES: &[&str] = &[
     "src/status.rs",
     "src/telemetry/stats.rs",
     "src/ffi/handle.rs",
     "src/ffi/types.rs",
+    "src/ffi/volume_types.rs",
     "src/ffi/library.rs",
     "src/ffi/context.rs",
     "src/ffi/worker.rs",
@@ -22,6 +23,7 @@ const SOURCES: &[&str] = &[
     "src/ffi/operation.rs",
     "src/ffi/call.rs",
     "src/ffi/telemetry.rs",
+    "src/ffi/volume.rs",
 ];
 
 /// What each function's comment must have, in this order (the paragraph's first word, then a colon).
@@ -275,4 +277,32 @@ fn header_and_c_tests_compile_without_a_warning() {
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.extension().is_some_and(|end| end == extension)).collect()
+}
+
+/// A status's name as Go writes it: `CONNECTION_LOST` is `ConnectionLost`, and initialisms stay in capitals.
+fn go_name(name: &str) -> String {
+    let word = |word: &str| match word {
+        "OK" | "IO" | "ABI" => word.to_owned(),
+        _ => word[..1].to_owned() + &word[1..].to_lowercase(),
+    };
+    name.split('_').map(word).collect()
+}
+
+#[test]
+fn go_has_the_statuses() {
+    let mut text = String::from(
+        "// Code generated from src/status.rs by `make header`. DO NOT EDIT.\n\npackage rdmaengine\n\nconst (\n",
+    );
+    for (status, name, message) in rdma_engine::status::TABLE {
+        let (go, number) = (go_name(name), *status as i32);
+        text.push_str(&format!("\t// Status{go}: {message}.\n\tStatus{go} Status = {number}\n"));
+    }
+    text.push_str(")\n\nvar statusTable = map[Status]struct{ name, text string }{\n");
+    let width = rdma_engine::status::TABLE.iter().map(|row| go_name(row.1).len()).max().unwrap();
+    for (_, name, message) in rdma_engine::status::TABLE {
+        let go = go_name(name);
+        text.push_str(&format!("\tStatus{go}:{:1$} {{{name:?}, {message:?}}},\n", "", width - go.len()));
+    }
+    text.push_str("}\n");
+    same_or_bless("go/zz_status.go", &text);
 }

@@ -20,6 +20,7 @@ diff <(layout) <(cat << END
 ./usr/lib/multi-arch/librdma_engine.so.0
 ./usr/lib/multi-arch/librdma_engine.so.$version
 ./usr/lib/multi-arch/pkgconfig/rdma_engine.pc
+./usr/lib/multi-arch/pkgconfig/rdma_engine_static.pc
 END
 )
 grep -qx 'libdir=/usr/lib/multi-arch' "$stage/usr/lib/multi-arch/pkgconfig/rdma_engine.pc"

@@ -300,3 +300,36 @@ fn cancelled_and_late_operations_end_once_and_their_replies_change_nothing() {
         }
     }
 }
+
+#[test]
+fn a_worker_that_closes_takes_its_listeners_along() {
+    let node = Node::new(&ContextOptions::default(), Mode::Threaded);
+    let listener = Listener::open(&node.worker, "tcp://127.0.0.1:0", 0).unwrap();
+    let address = listener.address().to_owned();
+    let (id, worker) = (listener.id(), std::sync::Arc::downgrade(&node.worker));
+    drop(listener);
+    node.worker.close().unwrap();
+    assert!(handle::LISTENERS.get(id).is_none(), "its handle is stale");
+    let context = node.context.clone();
+    drop(node);
+    assert!(worker.upgrade().is_none(), "nothing holds the worker any more");
+    let other = Worker::open(&context, &WorkerOptions::default()).unwrap();
+    Listener::open(&other, &address, 0).unwrap();
+    other.close().unwrap();
+    context.close().unwrap();
+}
+
+#[test]
+fn a_context_that_closes_takes_its_regions_along() {
+    for (road, address, options) in roads() {
+        let mut pair = Pair::new(&address, &options, Mode::Threaded, Mode::Threaded);
+        let buffer = pair.server.exported(4096, |_| 0);
+        let key = pair.server.context.export(&buffer, 0, 4096, 1).unwrap();
+        let region = pair.import(&key).unwrap();
+        assert!(handle::REGIONS.get(region).is_some(), "{road}");
+        let client = pair.client.context.clone();
+        pair.client.worker.close().unwrap();
+        client.close().unwrap();
+        assert!(handle::REGIONS.get(region).is_none(), "{road}: its handle is stale");
+    }
+}

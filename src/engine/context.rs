@@ -106,6 +106,11 @@ impl Context {
                 let _ = self.release_buffer(&buffer.arc());
             }
         }
+        for region in handle::REGIONS.ids() {
+            if handle::REGIONS.get(region).is_some_and(|region| region.context() == self.id()) {
+                drop(handle::REGIONS.remove(region));
+            }
+        }
         self.control.stop();
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use super::context::Context;
 use super::control::{Control, KeyGrant, Link};
 use super::export::Grant;
 use super::key::{Key, Rights};
@@ -9,13 +10,8 @@ use super::region::{MappedRegion, Region, Way};
 use crate::status::{Error, Result, Status};
 
 /// The region of a key, by the way that its owner granted. Nothing of the peer's is trusted.
-pub(super) fn region(
-    key: Key,
-    link: &Arc<Link>,
-    grant: KeyGrant,
-    control: &Arc<Control>,
-) -> Result<Arc<Region>> {
-    let hold = Hold { control: Arc::downgrade(control), link: link.clone(), export: key.export };
+pub(super) fn region(key: Key, link: &Arc<Link>, grant: KeyGrant, context: &Context) -> Result<Arc<Region>> {
+    let hold = Hold { control: Arc::downgrade(context.control()), link: link.clone(), export: key.export };
     let rights = Rights::from_bits(grant.rights)?;
     if grant.length != key.length || rights != key.rights {
         return Err(Error::new(
@@ -39,7 +35,7 @@ pub(super) fn region(
         }
         (None, None) => Way::Message,
     };
-    Ok(Arc::new(Region::new(key, way).with_hold(Box::new(hold))))
+    Ok(Arc::new(Region::new(key, way).of(context.id(), Box::new(hold))))
 }
 
 /// Tells the peer, when the region is gone, that nobody here holds its memory any more.

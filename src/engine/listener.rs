@@ -45,6 +45,17 @@ impl Listener {
         self.bound.address()
     }
 
+    /// Closes the listeners of a worker that closes: each holds its worker.
+    pub(super) fn close_all(worker: &Worker) {
+        for id in handle::LISTENERS.ids() {
+            let listener = handle::LISTENERS.get(id).map(|listener| listener.arc());
+            if let Some(listener) = listener.filter(|one| std::ptr::eq(Arc::as_ptr(&one.worker), worker)) {
+                // Somebody else may have closed it meanwhile.
+                let _ = listener.close();
+            }
+        }
+    }
+
     /// Stops accepting. Sessions that were accepted stay. `STALE_HANDLE` when it is closed already.
     pub fn close(&self) -> Result<()> {
         if handle::LISTENERS.remove(self.id()).is_none() {

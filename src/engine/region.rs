@@ -68,6 +68,8 @@ pub struct Region {
     key: Key,
     way: Way,
     revoked: AtomicBool,
+    /// The context that imported it, 0 for none; it takes the region along when it closes.
+    context: u64,
     /// Tells the peer, when the last user is gone, that the key is not held any more.
     _hold: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -86,12 +88,17 @@ pub enum Place {
 impl Region {
     /// A region for a key, reached by `way`.
     pub fn new(key: Key, way: Way) -> Region {
-        Region { key, way, revoked: AtomicBool::new(false), _hold: None }
+        Region { key, way, revoked: AtomicBool::new(false), context: 0, _hold: None }
     }
 
-    /// The same, with something that is dropped with it.
-    pub fn with_hold(self, hold: Box<dyn Any + Send + Sync>) -> Region {
-        Region { _hold: Some(hold), ..self }
+    /// The same, of a context, with something that is dropped with it.
+    pub fn of(self, context: u64, hold: Box<dyn Any + Send + Sync>) -> Region {
+        Region { context, _hold: Some(hold), ..self }
+    }
+
+    /// The context that imported it.
+    pub fn context(&self) -> u64 {
+        self.context
     }
 
     /// The key it was imported by.

@@ -111,8 +111,8 @@ pub unsafe extern "C" fn rde_context_open(
     })
 }
 
-/// Closes a context and frees its memory; its buffers and what their data pointers point to are gone. Memory that a peer
-/// has mapped stays mapped there.
+/// Closes a context and frees its memory; its buffers and what their data pointers point to are gone, and so are its
+/// regions. Memory that a peer has mapped stays mapped there.
 ///
 /// Parameters: `context` in; zero is OK and does nothing.
 /// Completion: none.

@@ -2,12 +2,13 @@
 
 use crate::engine::buffer::Buffer;
 use crate::engine::context::Context;
-use crate::engine::handle::{BUFFERS, CONTEXTS, LISTENERS, REGIONS, Ref, SESSIONS, WORKERS};
+use crate::engine::handle::{BUFFERS, CONTEXTS, Kind, LISTENERS, REGIONS, Ref, SESSIONS, Table, WORKERS};
 use crate::engine::listener::Listener;
 use crate::engine::region::Region;
 use crate::engine::session::Session;
 use crate::engine::worker::Worker;
 use crate::status::{Error, Result, Status};
+use crate::volume::Volume;
 
 /// The library with its devices, its registered memory and its limits. Opened first, closed last.
 #[repr(C)]
@@ -57,6 +58,14 @@ pub struct rde_region {
     pub id: u64,
 }
 
+/// A SeaweedFS volume on this machine's disk.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct rde_volume {
+    /// 0 is none.
+    pub id: u64,
+}
+
 /// A peer's call that waits for its answer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +73,9 @@ pub struct rde_incoming_call {
     /// 0 is none.
     pub id: u64,
 }
+
+/// Every open volume. The engine knows nothing of them.
+pub(super) static VOLUMES: Table<Volume> = Table::new(Kind::Volume, 1 << 16);
 
 fn stale(kind: &'static str) -> Error {
     Error::new(Status::StaleHandle, format!("this {kind} is closed, was never opened, or is something else"))
@@ -85,3 +97,4 @@ resolve!(listener, rde_listener, Listener, LISTENERS, "listener");
 resolve!(session, rde_session, Session, SESSIONS, "session");
 resolve!(buffer, rde_buffer, Buffer, BUFFERS, "buffer");
 resolve!(region, rde_region, Region, REGIONS, "region");
+resolve!(volume, rde_volume, Volume, VOLUMES, "volume");

@@ -12,6 +12,7 @@
 
 pub mod handle;
 pub mod types;
+pub mod volume_types;
 
 // One for each section of the header; tests/header.rs has their order.
 pub mod call;
@@ -21,6 +22,7 @@ pub mod memory;
 pub mod operation;
 pub mod session;
 pub mod telemetry;
+pub mod volume;
 pub mod worker;
 
 mod argument;

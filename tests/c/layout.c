@@ -149,6 +149,22 @@ OFFSET(rde_stats, put, 792);
 OFFSET(rde_stats, message, 1064);
 OFFSET(rde_stats, connect, 1336);
 
+SIZE(rde_volume, 8);
+SIZE(rde_volume_options, 56);
+OFFSET(rde_volume_options, index_dir, 8);
+SIZE(rde_volume_details, 40);
+OFFSET(rde_volume_details, compaction_revision, 8);
+OFFSET(rde_volume_details, generation, 16);
+OFFSET(rde_volume_details, entries, 24);
+OFFSET(rde_volume_details, map_bytes, 32);
+SIZE(rde_needle, 48);
+OFFSET(rde_needle, flags, 4);
+OFFSET(rde_needle, length, 8);
+OFFSET(rde_needle, last_modified, 16);
+OFFSET(rde_needle, append_at_ns, 24);
+OFFSET(rde_needle, generation, 32);
+OFFSET(rde_needle, checksum, 40);
+
 int main(void) {
     rde_context_options options = RDE_CONTEXT_OPTIONS_INIT;
     rde_request request = RDE_REQUEST_INIT;

@@ -1,0 +1,3 @@
+module rdma-engine/rdmaengine
+
+go 1.24

@@ -1,0 +1,67 @@
+package rdmaengine
+
+import "context"
+
+// Message is what a peer sent. Its bytes are the receiver's until the release.
+type Message struct {
+	inline []byte
+	buffer uint64
+}
+
+// Bytes are the message. A slice of them must not be used after the release.
+func (m *Message) Bytes() []byte {
+	if m.buffer != 0 {
+		return bufferData(m.buffer)
+	}
+	return m.inline
+}
+
+// Release gives the message's memory back. A second Release does nothing.
+func (m *Message) Release() {
+	if m.buffer != 0 {
+		bufferRelease(m.buffer)
+	}
+	m.buffer, m.inline = 0, nil
+}
+
+// Send sends one message; it is copied, and on its way when Send returns. Messages of one session arrive in order.
+func (s *Session) Send(ctx context.Context, data []byte) error {
+	if len(data) <= textMax {
+		_, err := s.one(ctx, "send", &request{op: opSend}, data)
+		return err
+	}
+	id, memory, err := bufferAlloc(s.pump.context, len(data), bufferUninitialised)
+	if err != nil {
+		return err
+	}
+	defer bufferRelease(id)
+	copy(memory, data)
+	_, err = s.one(ctx, "send", &request{op: opSend, buffer: id, length: uint64(len(data))}, nil)
+	return err
+}
+
+// SendBuffer sends `length` bytes of a buffer as one message, without a copy; they have left it when it returns.
+func (s *Session) SendBuffer(ctx context.Context, b *Buffer, offset, length int64) error {
+	_, err := s.one(ctx, "send", &request{op: opSend, buffer: b.id, bufferOffset: uint64(offset), length: uint64(length)}, nil)
+	return err
+}
+
+// Receive waits for the next message. After the peer's close it returns io.EOF, once every message was taken. At most
+// 65,536 messages wait for it: a session whose peer sends more is closed, and Receive ends with StatusLimitReached.
+func (s *Session) Receive(ctx context.Context) (Message, error) {
+	message, ok, end := s.messages.try()
+	if !ok && end == nil && ctx.Err() == nil {
+		// What comes at once is met with the turn in hand.
+		s.pump.lead(func() bool {
+			message, ok, end = s.messages.try()
+			return ok || end != nil
+		})
+		if !ok && end == nil {
+			s.pump.poller.kick()
+		}
+	}
+	if ok || end != nil {
+		return message, end
+	}
+	return s.messages.pop("receive", ctx)
+}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package rdmaengine
+
+func readable(uintptr, bool) bool { return false }

@@ -1,0 +1,99 @@
+//! Structures and constants of volumes, with their layout asserted.
+#![allow(unsafe_code, reason = "vouches for structures that are plain integers and pointers")]
+
+use std::mem::offset_of;
+
+use super::argument::Versioned;
+use super::types::rde_bytes;
+
+/// Read of a needle: one that was deleted is DELETED. Without it, it is read as long as its bytes are there, as
+/// SeaweedFS's own readers of chunks ask for.
+pub const RDE_VOLUME_LIVE: u32 = 1 << 0;
+/// Read of a needle: chunk manifests, and parts of compressed data, are given out as they are stored.
+pub const RDE_VOLUME_STORED: u32 = 1 << 1;
+/// Read of a needle: the part that begins at the offset, as far as it goes.
+pub const RDE_VOLUME_RANGE: u32 = 1 << 2;
+
+/// Needle: its data is gzip.
+pub const RDE_NEEDLE_COMPRESSED: u32 = 1 << 0;
+/// Needle: its data is a list of chunks, to be put together by whoever reads it.
+pub const RDE_NEEDLE_CHUNK_MANIFEST: u32 = 1 << 7;
+/// Needle: it was deleted; its bytes are still there.
+pub const RDE_NEEDLE_DELETED: u32 = 1 << 8;
+
+/// Options of a volume. Start from RDE_VOLUME_OPTIONS_INIT; a field that is zero takes its default.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct rde_volume_options {
+    /// sizeof(rde_volume_options).
+    pub struct_size: u32,
+    /// Zero.
+    pub flags: u32,
+    /// Where the index is, for the call; empty is beside the data.
+    pub index_dir: rde_bytes,
+    /// Zero.
+    pub reserved: [u64; 4],
+}
+
+/// What a volume tells about itself. Set struct_size before asking.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct rde_volume_details {
+    /// sizeof(rde_volume_details), set by the caller.
+    pub struct_size: u32,
+    /// Of the records: 1, 2 or 3.
+    pub version: u32,
+    /// How often the volume was vacuumed, modulo 65,536.
+    pub compaction_revision: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// How often its files were opened; grows with each vacuum.
+    pub generation: u64,
+    /// Entries of the needle map, deleted ones included; one that changed lately may be counted twice.
+    pub entries: u64,
+    /// Bytes that the needle map takes.
+    pub map_bytes: u64,
+}
+
+/// What is known of a needle. Set struct_size before asking.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct rde_needle {
+    /// sizeof(rde_needle), set by the caller.
+    pub struct_size: u32,
+    /// RDE_NEEDLE_*; other bits are those that SeaweedFS stored.
+    pub flags: u32,
+    /// Bytes of stored data, of which a read may have been for a part.
+    pub length: u64,
+    /// Unix seconds; 0 is unknown.
+    pub last_modified: u64,
+    /// Unix nanoseconds; 0 is unknown.
+    pub append_at_ns: u64,
+    /// Generation of the volume that it was read from.
+    pub generation: u64,
+    /// CRC-32C of the stored data as it is stored: raw or masked.
+    pub checksum: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = {
+    assert!(size_of::<rde_volume_options>() == 56 && offset_of!(rde_volume_options, reserved) == 24);
+    assert!(size_of::<rde_volume_details>() == 40 && offset_of!(rde_volume_details, generation) == 16);
+    assert!(size_of::<rde_needle>() == 48 && offset_of!(rde_needle, checksum) == 40);
+};
+
+// SAFETY (all of these): C layout, size first, only integers, arrays of them and raw pointers; the assertions above
+// leave no room for padding.
+// SAFETY: see above.
+unsafe impl Versioned for rde_volume_options {
+    const FIRST: usize = 56;
+}
+// SAFETY: see above.
+unsafe impl Versioned for rde_volume_details {
+    const FIRST: usize = 40;
+}
+// SAFETY: see above.
+unsafe impl Versioned for rde_needle {
+    const FIRST: usize = 48;
+}
