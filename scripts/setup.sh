@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, on Debian and its like; elsewhere says what to install. Silent when all is there.
-# `setup.sh bench` adds what raw UCX is measured with.
+# `setup.sh bench` adds what raw UCX and RocksDB are measured with.
 set -euo pipefail
 
 # Programs to build and test with, and the Debian packages that have them.
@@ -20,6 +20,10 @@ ucx_is_there || missing+=(libucx0)
 if [[ ${1:-} == bench ]]; then
     [[ -e /usr/include/ucp/api/ucp.h ]] || missing+=(libucx-dev)
     command -v ucx_perftest > /dev/null || missing+=(ucx-utils)
+    command -v fio > /dev/null || missing+=(fio)
+    [[ -e /usr/include/rocksdb/c.h ]] || missing+=(librocksdb-dev)
+    # RocksDB's binding is made by libclang.
+    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' > /dev/null || missing+=(libclang-dev)
 fi
 
 if ((${#missing[@]})); then

@@ -2,6 +2,7 @@
 
 use super::damage::{Damage, Decoded};
 use super::varint::Reader;
+use std::cmp::Ordering;
 
 /// Where `content_len` stands in a page.
 pub const CONTENT_LEN: usize = 9;
@@ -75,6 +76,42 @@ impl<'a> Block<'a> {
     }
 }
 
+/// Compares the keys of a walk with one that is looked for, without putting them together.
+#[derive(Clone, Copy, Debug)]
+pub struct Sought<'k> {
+    key: &'k [u8],
+    /// Bytes that the last key has in common with it.
+    common: usize,
+    /// Bytes of the last key, which is smaller; None before the first.
+    last: Option<usize>,
+}
+
+impl<'k> Sought<'k> {
+    /// Looks for `key`.
+    pub fn new(key: &'k [u8]) -> Sought<'k> {
+        Sought { key, common: 0, last: None }
+    }
+
+    /// How the next key compares with the one that is looked for, as long as all before it are smaller. `at` is where
+    /// damage is.
+    #[inline]
+    pub fn next(&mut self, restart: bool, shared: usize, suffix: &[u8], at: usize) -> Decoded<Ordering> {
+        if shared > self.last.unwrap_or(0) || (restart && shared != 0) {
+            return Err(Damage::new(at, "a key shares more than there is"));
+        }
+        self.last = Some(shared + suffix.len());
+        // It differs from the last one where that one still agreed, so it is larger; or only after both differ.
+        if !restart && shared != self.common {
+            return Ok(if shared < self.common { Ordering::Greater } else { Ordering::Less });
+        }
+        let from = if restart { 0 } else { self.common };
+        let rest = &self.key[from..];
+        let more = rest.iter().zip(suffix).take_while(|(a, b)| a == b).count();
+        self.common = from + more;
+        Ok(suffix[more..].first().cmp(&rest[more..].first()))
+    }
+}
+
 /// Walks the keys of a block; the caller reads what lies between and after them.
 #[derive(Clone, Debug)]
 pub struct Walk<'a> {
@@ -122,5 +159,37 @@ impl<'a> Walk<'a> {
         self.key.truncate(shared);
         self.key.extend_from_slice(suffix);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        /// What is found out from shared and unshared bytes is what whole keys say.
+        #[test]
+        fn keys_compare_without_being_put_together(
+            keys in prop::collection::btree_set(prop::collection::vec(0u8..3, 1..6), 1..40),
+            sought in prop::collection::vec(0u8..3, 0..6),
+            interval in 1usize..8,
+        ) {
+            let keys: Vec<&Vec<u8>> = keys.iter().collect::<BTreeSet<_>>().into_iter().collect();
+            let mut look = Sought::new(&sought);
+            for (i, key) in keys.iter().enumerate() {
+                let restart = i % interval == 0;
+                let shared = match restart {
+                    true => 0,
+                    false => key.iter().zip(keys[i - 1]).take_while(|(a, b)| a == b).count(),
+                };
+                let order = look.next(restart, shared, &key[shared..], 0).unwrap();
+                prop_assert_eq!(order, key.as_slice().cmp(&sought));
+                if order != Ordering::Less {
+                    break;
+                }
+            }
+        }
     }
 }

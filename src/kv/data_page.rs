@@ -1,10 +1,11 @@
 //! Data pages: sorted entries, prefix-coded keys, delta-coded timestamps.
 
-use super::block::{Block, Walk};
+use super::block::{Block, Sought, Walk};
 use super::damage::{Damage, Decoded};
 use super::page::{Kind, PageId, kind};
 use super::value::Descriptor;
 use super::varint::Reader;
+use std::cmp::Ordering;
 
 /// Where the link to the previous data page stands; the next one's follows.
 pub const PREVIOUS: usize = 11;
@@ -67,11 +68,12 @@ impl<'a> DataPage<'a> {
     /// The entry with exactly this key.
     pub fn find(&self, key: &[u8]) -> Decoded<Option<Entry<'a>>> {
         let mut entries = self.entries_near(key)?;
-        while let Some(entry) = entries.step()? {
-            match entries.key().cmp(key) {
-                std::cmp::Ordering::Less => {}
-                std::cmp::Ordering::Equal => return Ok(Some(entry)),
-                std::cmp::Ordering::Greater => break,
+        let mut sought = Sought::new(key);
+        while let Some((entry, restart, shared, suffix)) = entries.raw()? {
+            match sought.next(restart, shared, suffix, entry.at)? {
+                Ordering::Less => {}
+                Ordering::Equal => return Ok(Some(entry)),
+                Ordering::Greater => break,
             }
         }
         Ok(None)
@@ -81,6 +83,9 @@ impl<'a> DataPage<'a> {
         Ok(Entries { walk: Walk::new(self.block, restart)?, timestamp: 0 })
     }
 }
+
+/// An entry, whether it is at a restart point, and how its key follows from the one before: shared bytes, others.
+type Raw<'a> = (Entry<'a>, bool, usize, &'a [u8]);
 
 /// The entries of a data page from one restart point on.
 #[derive(Clone, Debug)]
@@ -92,6 +97,14 @@ pub struct Entries<'a> {
 impl<'a> Entries<'a> {
     /// The next entry; its key is then in [`Entries::key`].
     pub fn step(&mut self) -> Decoded<Option<Entry<'a>>> {
+        let Some((entry, restart, shared, suffix)) = self.raw()? else { return Ok(None) };
+        self.walk.extend_key(restart, shared, suffix)?;
+        Ok(Some(entry))
+    }
+
+    /// The next entry, without its key.
+    #[inline]
+    fn raw(&mut self) -> Decoded<Option<Raw<'a>>> {
         let at = self.walk.reader.at();
         if self.walk.reader.is_empty() {
             return Ok(None);
@@ -110,8 +123,8 @@ impl<'a> Entries<'a> {
             .checked_add(delta)
             .filter(|timestamp| *timestamp >= 0)
             .ok_or(Damage::new(at, "a timestamp is out of range"))?;
-        self.walk.extend_key(restart, shared, suffix)?;
-        Ok(Some(Entry { descriptor, content, expire_ms, timestamp: self.timestamp as u64, at }))
+        let entry = Entry { descriptor, content, expire_ms, timestamp: self.timestamp as u64, at };
+        Ok(Some((entry, restart, shared, suffix)))
     }
 
     /// The key of the entry last returned.

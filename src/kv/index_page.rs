@@ -1,9 +1,10 @@
 //! Index pages: which child holds which range of keys.
 
-use super::block::{Block, Walk};
+use super::block::{Block, Sought, Walk};
 use super::damage::{Damage, Decoded};
 use super::page::{Kind, NONE, PageId, kind};
 use super::varint::Reader;
+use std::cmp::Ordering;
 
 /// Where the leftmost child stands.
 pub const LEFTMOST: usize = 11;
@@ -40,11 +41,13 @@ impl<'a> IndexPage<'a> {
         let mut found = self.leftmost;
         if self.block.restarts() > 0 {
             let mut children = self.start_at(self.block.search(key)?)?;
-            while let Some(child) = children.step()? {
-                if children.separator() > key {
-                    break;
+            let mut sought = Sought::new(key);
+            while let Some((child, restart, shared, suffix, at)) = children.raw()? {
+                match sought.next(restart, shared, suffix, at)? {
+                    Ordering::Less => found = child,
+                    Ordering::Equal => return Ok(child),
+                    Ordering::Greater => break,
                 }
-                found = child;
             }
         }
         Ok(found)
@@ -96,6 +99,10 @@ impl<'a> IndexPage<'a> {
     }
 }
 
+/// A child, whether it is at a restart point, how its separator follows from the one before (shared bytes, others), and
+/// where it is.
+type Raw<'a> = (PageId, bool, usize, &'a [u8], usize);
+
 /// The separated children of an index page from one restart point on.
 #[derive(Clone, Debug)]
 pub struct Children<'a> {
@@ -103,9 +110,17 @@ pub struct Children<'a> {
     child: i64,
 }
 
-impl Children<'_> {
+impl<'a> Children<'a> {
     /// The next child; its separator is then in [`Children::separator`].
     pub fn step(&mut self) -> Decoded<Option<PageId>> {
+        let Some((child, restart, shared, suffix, _)) = self.raw()? else { return Ok(None) };
+        self.walk.extend_key(restart, shared, suffix)?;
+        Ok(Some(child))
+    }
+
+    /// The next child, without its separator.
+    #[inline]
+    fn raw(&mut self) -> Decoded<Option<Raw<'a>>> {
         if self.walk.reader.is_empty() {
             return Ok(None);
         }
@@ -117,8 +132,8 @@ impl Children<'_> {
         let delta = reader.delta32()?;
         self.child = delta + if restart { 0 } else { self.child };
         let child = u32::try_from(self.child).ok().filter(|child| *child != NONE);
-        self.walk.extend_key(restart, shared, suffix)?;
-        child.map(Some).ok_or(Damage::new(at, "no such page"))
+        let child = child.ok_or(Damage::new(at, "no such page"))?;
+        Ok(Some((child, restart, shared, suffix, at)))
     }
 
     /// The smallest key that the child last returned may hold.

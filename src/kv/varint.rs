@@ -16,16 +16,19 @@ impl<'a> Reader<'a> {
     }
 
     /// Where the next byte comes from.
+    #[inline]
     pub fn at(&self) -> usize {
         self.at
     }
 
     /// Whether nothing is left.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.at >= self.bytes.len()
     }
 
     /// The next `n` bytes.
+    #[inline]
     pub fn take(&mut self, n: usize) -> Decoded<&'a [u8]> {
         let end = self.at.checked_add(n).filter(|end| *end <= self.bytes.len());
         let end = end.ok_or(Damage::new(self.at, "a length goes past the end"))?;
@@ -56,7 +59,19 @@ impl<'a> Reader<'a> {
     }
 
     /// A LEB128 integer of up to 10 bytes that fits 64 bits.
+    #[inline]
     pub fn varint64(&mut self) -> Decoded<u64> {
+        // Most are below 128.
+        match self.bytes.get(self.at) {
+            Some(byte) if *byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Decoded<u64> {
         let start = self.at;
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {
@@ -75,22 +90,26 @@ impl<'a> Reader<'a> {
     }
 
     /// A LEB128 integer that fits 32 bits.
+    #[inline]
     pub fn varint32(&mut self) -> Decoded<u32> {
         let start = self.at;
         u32::try_from(self.varint64()?).map_err(|_| Damage::new(start, "an integer exceeds 32 bits"))
     }
 
     /// A LEB128 length, as a usize.
+    #[inline]
     pub fn varlen(&mut self) -> Decoded<usize> {
         self.varint32().map(|value| value as usize)
     }
 
     /// A signed delta of up to 63 bits of magnitude.
+    #[inline]
     pub fn delta64(&mut self) -> Decoded<i64> {
         self.varint64().map(delta_from)
     }
 
     /// A signed delta of up to 31 bits of magnitude.
+    #[inline]
     pub fn delta32(&mut self) -> Decoded<i64> {
         self.varint32().map(|value| delta_from(u64::from(value)))
     }

@@ -7,7 +7,7 @@ use crate::run::{Candidate, Entry};
 
 const BEGIN: &str = "<!-- bench:begin (written by `make -C benches docs`; do not edit) -->";
 const END: &str = "<!-- bench:end -->";
-const HEAD: [&str; 8] = ["what", "ours", "raw UCX", "unit", "ratio", "goal", "", "peer"];
+const HEAD: [&str; 8] = ["what", "ours", "theirs", "unit", "ratio", "goal", "", "peer"];
 
 /// Three significant digits, no exponent.
 pub fn short(value: f64) -> String {
@@ -69,7 +69,7 @@ pub fn markdown(entries: &[Entry]) -> String {
         [] => "Measured on: not run yet.\n\n".to_owned(),
         some => format!("Measured on: {}.\n\n", some.join("; ")),
     };
-    out.push_str("| what | UCX | ours | raw UCX | unit | ratio | goal | | peer |\n|---|---|---|---|---|---|---|---|---|\n");
+    out.push_str("| what | UCX | ours | theirs | unit | ratio | goal | | peer |\n|---|---|---|---|---|---|---|---|---|\n");
     for entry in entries {
         let [what, ours, peer, unit, ratio, goal, verdict, name] = cells(entry);
         let ucx = entry.ucx.as_deref().unwrap_or("–");

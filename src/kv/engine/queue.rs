@@ -6,8 +6,11 @@ use crate::status::{Error, Result, Status};
 use crossbeam_queue::ArrayQueue;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+/// How long a waiter looks before it sleeps.
+const SPIN: Duration = Duration::from_micros(20);
 
 /// A bounded queue of completions. Any thread may submit to it; one at a time may wait.
 #[derive(Debug)]
@@ -16,6 +19,8 @@ pub struct Completions {
     /// Requests that were accepted and whose completions were not taken yet: never more than there is room for.
     outstanding: AtomicUsize,
     event: Event,
+    /// Looks in a row that found nothing.
+    futile: AtomicU32,
 }
 
 impl Completions {
@@ -26,7 +31,8 @@ impl Completions {
             return Err(Error::new(Status::InvalidArgument, what));
         }
         let queue = ArrayQueue::new(capacity);
-        Ok(Arc::new(Completions { queue, outstanding: AtomicUsize::new(0), event: Event::new()? }))
+        let (outstanding, futile) = (AtomicUsize::new(0), AtomicU32::new(0));
+        Ok(Arc::new(Completions { queue, outstanding, event: Event::new()?, futile }))
     }
 
     /// Requests that are not done, or whose completions were not taken.
@@ -52,12 +58,41 @@ impl Completions {
             if left.is_some_and(|left| left.is_zero()) {
                 return None;
             }
+            if self.soon() {
+                continue;
+            }
             self.event.arm();
             if self.queue.is_empty() {
                 self.event.wait(left);
             }
             self.event.disarm();
         }
+    }
+
+    /// Looks a short while for a completion: to sleep and be woken costs more than it takes many of them to come. Seldom
+    /// when that was of no use lately.
+    fn soon(&self) -> bool {
+        let futile = self.futile.load(Ordering::Relaxed);
+        self.futile.store(futile.wrapping_add(1), Ordering::Relaxed);
+        if futile > 2 && !futile.is_multiple_of(16) {
+            return false;
+        }
+        let start = Instant::now();
+        while start.elapsed() < SPIN {
+            for _ in 0..16 {
+                if !self.queue.is_empty() {
+                    self.futile.store(0, Ordering::Relaxed);
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        false
+    }
+
+    /// Wakes who waits for a completion.
+    pub(super) fn ring(&self) {
+        self.event.ring();
     }
 
     /// Takes room for a completion.
@@ -113,9 +148,9 @@ impl Reply {
         Reply(To::Once(once.clone()))
     }
 
-    /// Answers.
-    pub fn complete(mut self, result: Result<Answer>) {
-        self.send(result);
+    /// Answers. The queue that is returned has to be rung, once for many answers.
+    pub fn complete(mut self, result: Result<Answer>) -> Option<Arc<Completions>> {
+        self.send(result)
     }
 
     /// The request was not accepted, so there is no completion.
@@ -125,12 +160,12 @@ impl Reply {
         }
     }
 
-    fn send(&mut self, result: Result<Answer>) {
+    fn send(&mut self, result: Result<Answer>) -> Option<Arc<Completions>> {
         match std::mem::replace(&mut self.0, To::Nobody) {
             To::Queue(queue, user_data) => {
                 // There is room: it was taken when the request was accepted.
                 let _ = queue.queue.push(Completion { user_data, result });
-                queue.event.ring();
+                return Some(queue);
             }
             To::Once(once) => {
                 *once.answer.lock() = Some(result);
@@ -138,15 +173,21 @@ impl Reply {
             }
             To::Nobody => {}
         }
+        None
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
+        if matches!(self.0, To::Nobody) {
+            return;
+        }
         let error = match std::thread::panicking() {
             true => Error::new(Status::Panic, "the request's task panicked; please report it"),
             false => Error::new(Status::Canceled, "the engine closed before the request was done"),
         };
-        self.send(Err(error));
+        if let Some(queue) = self.send(Err(error)) {
+            queue.ring();
+        }
     }
 }

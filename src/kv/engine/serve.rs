@@ -79,7 +79,9 @@ pub async fn serve(shard: Rc<Shard>, task: Task) {
                 other => Box::pin(rarer(&shard, target, other)).await,
             };
             shard.counters().completed.add(1);
-            reply.complete(result);
+            if let Some(queue) = reply.complete(result) {
+                shard.ring_later(queue);
+            }
         }
         Task::Upkeep(partition) => Box::pin(upkeep::look_after(&shard, &partition)).await,
     }

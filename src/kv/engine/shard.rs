@@ -8,6 +8,7 @@ use super::open_files::OpenFiles;
 use super::options::EngineOptions;
 use super::pages::Pages;
 use super::partition::{Open, Partition, State, Target};
+use super::queue::Completions;
 use super::stats::Counters;
 use crate::kv::branch::MAIN;
 use crate::kv::compress::{Dictionary, LEVEL};
@@ -56,6 +57,7 @@ pub struct Shard {
     pub chores: Cell<usize>,
     /// Whether what can be left for the next time should be.
     pub closing: Cell<bool>,
+    to_ring: RefCell<Vec<Arc<Completions>>>,
     open_files: Rc<RefCell<OpenFiles>>,
     targets: Arc<Targets>,
     room: Rc<Room>,
@@ -72,6 +74,7 @@ impl Shard {
             partitions: RefCell::default(),
             chores: Cell::new(0),
             closing: Cell::new(false),
+            to_ring: RefCell::default(),
             open_files: Rc::new(RefCell::new(OpenFiles::new(options.open_files))),
             targets,
             room: Rc::new(Room::new(options.memory_limit)),
@@ -84,6 +87,20 @@ impl Shard {
     /// What it counts.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// A queue has a completion, and whoever waits for it is woken soon.
+    pub fn ring_later(&self, queue: Arc<Completions>) {
+        let mut queues = self.to_ring.borrow_mut();
+        // Most often it is the same one again.
+        if !queues.iter().rev().take(8).any(|known| Arc::ptr_eq(known, &queue)) {
+            queues.push(queue);
+        }
+    }
+
+    /// Wakes who waits for completions that there are.
+    pub fn ring(&self) {
+        self.to_ring.borrow_mut().drain(..).for_each(|queue| queue.ring());
     }
 
     /// Notes how much is in use.

@@ -44,7 +44,7 @@ impl Inbox {
 pub type Started = Result<(Arc<Event>, Backend)>;
 
 /// Requests that are taken, and tasks that are run, before the disk is turned.
-const ROUND: usize = 128;
+const ROUND: usize = 64;
 /// Longest sleep. Nothing needs it; it bounds what a lost wake-up could cost.
 const SLEEP: Duration = Duration::from_secs(1);
 
@@ -79,6 +79,7 @@ pub fn run(
             reads.start(serve(shard.clone(), Task::Request(work)));
             did += 1;
         }
+        shard.ring();
         // Upkeep that is not under way keeps its places.
         let kept = UPKEEP - shard.chores.get().min(UPKEEP);
         while !closed && writes.room() > kept {
@@ -87,6 +88,7 @@ pub fn run(
             did += 1;
         }
         did += reads.run(ROUND) + writes.run(ROUND);
+        shard.ring();
         if closed && reads.len() == 0 && writes.len() == 0 {
             break;
         }
@@ -107,7 +109,8 @@ pub fn run(
             start_upkeep(&shard, closed).for_each(|task| writes.start(serve(shard.clone(), task)));
             continue;
         }
-        if now < busy_until {
+        // What the disk ends wakes the sleeper at once; only requests are worth waiting for.
+        if now < busy_until && disk.operations() == 0 {
             std::hint::spin_loop();
             continue;
         }

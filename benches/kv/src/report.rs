@@ -1,0 +1,135 @@
+//! Rows in the form of `target/bench.json`, which `rde-bench report` puts into docs/performance.md.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::Path;
+
+/// One row; the fields are those of `rde-bench`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Entry {
+    /// The row's name.
+    pub name: String,
+    /// Median of our rounds.
+    pub ours: Option<f64>,
+    /// Median of the peer's rounds.
+    pub peer: Option<f64>,
+    /// Who that is.
+    pub peer_name: Option<String>,
+    /// Median over the rounds of ours divided by the peer's adjacent run.
+    pub ratio: Option<f64>,
+    /// Of `ours` and `peer`.
+    pub unit: String,
+    /// What is asked, in words.
+    pub goal: String,
+    /// Whether it is met.
+    pub met: Option<bool>,
+    /// Why a side is missing.
+    pub note: Option<String>,
+    /// Whether a side ran and failed.
+    pub failed: bool,
+    /// None: no UCX here.
+    pub ucx: Option<String>,
+    /// Where and when.
+    pub machine: String,
+    /// Every round, in order.
+    pub ours_rounds: Vec<f64>,
+    /// Every round, in order.
+    pub peer_rounds: Vec<f64>,
+    /// None here.
+    pub candidates: Vec<Value>,
+}
+
+/// What a row asks for.
+#[derive(Clone, Copy, Debug)]
+pub enum Goal {
+    /// At least so many times the peer.
+    TimesAtLeast(f64),
+    /// At most so many times the peer.
+    TimesAtMost(f64),
+    /// At most so much.
+    AtMost(f64),
+    /// At least so much.
+    AtLeast(f64),
+}
+
+fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    (!sorted.is_empty()).then(|| sorted[sorted.len() / 2])
+}
+
+/// A row from its rounds; without a peer's the goal is absolute.
+pub fn entry(
+    name: &str,
+    unit: &str,
+    goal: Goal,
+    ours: &[f64],
+    peer: &[f64],
+    peer_name: &str,
+    machine: &str,
+) -> Entry {
+    let ratios: Vec<f64> = ours.iter().zip(peer).map(|(ours, peer)| ours / peer).collect();
+    let (ours_median, ratio) = (median(ours), median(&ratios));
+    let (met, goal) = match goal {
+        Goal::TimesAtLeast(times) => (ratio.map(|ratio| ratio >= times), format!("≥ {times} × peer")),
+        Goal::TimesAtMost(times) => (ratio.map(|ratio| ratio <= times), format!("≤ {times} × peer")),
+        Goal::AtMost(most) => (ours_median.map(|ours| ours <= most), format!("≤ {most} {unit}")),
+        Goal::AtLeast(least) => (ours_median.map(|ours| ours >= least), format!("≥ {least} {unit}")),
+    };
+    Entry {
+        name: name.into(),
+        ours: ours_median,
+        peer: median(peer),
+        peer_name: (!peer.is_empty()).then(|| peer_name.into()),
+        ratio,
+        unit: unit.into(),
+        goal: goal.trim_end().into(),
+        met,
+        machine: machine.into(),
+        ours_rounds: ours.to_vec(),
+        peer_rounds: peer.to_vec(),
+        ..Entry::default()
+    }
+}
+
+/// Prints rows.
+pub fn print(entries: &[Entry]) {
+    let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.3}"));
+    for entry in entries {
+        let verdict = match entry.met {
+            Some(true) => "met",
+            Some(false) => "MISSED",
+            None => "not run",
+        };
+        println!(
+            "{:<44} {:>14} {:>14} {:<5} ratio {:>7}  {:<16} {:<7} {}",
+            entry.name,
+            number(entry.ours),
+            number(entry.peer),
+            entry.unit,
+            number(entry.ratio),
+            entry.goal,
+            verdict,
+            entry.peer_name.as_deref().unwrap_or("")
+        );
+    }
+}
+
+/// Puts rows into `bench.json`, in the places of those of the same name.
+pub fn merge(path: &Path, entries: &[Entry]) -> Result<(), Box<dyn std::error::Error>> {
+    let mut all: Vec<Value> = match std::fs::read_to_string(path) {
+        Ok(text) => serde_json::from_str(&text)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    for entry in entries {
+        let value = serde_json::to_value(entry)?;
+        match all.iter_mut().find(|old| old["name"] == entry.name.as_str()) {
+            Some(old) => *old = value,
+            None => all.push(value),
+        }
+    }
+    let part = path.with_extension("json.part");
+    std::fs::write(&part, serde_json::to_string_pretty(&all)? + "\n")?;
+    Ok(std::fs::rename(part, path)?)
+}
