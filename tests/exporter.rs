@@ -156,6 +156,13 @@ fn volumes_come_grow_and_go() {
     fixture.close();
 }
 
+/// What these bytes are.
+fn what(got: &[u8]) -> String {
+    let known = (1..=20).flat_map(|id| (0..400).map(move |version| (id, version)));
+    let found: Vec<_> = known.filter(|(id, version)| data(*id, *version) == got).collect();
+    format!("{} bytes, those of {found:?}", got.len())
+}
+
 #[test]
 fn no_wrong_byte_while_a_writer_appends_and_vacuums() {
     for (road, address, options) in roads() {
@@ -180,7 +187,8 @@ fn no_wrong_byte_while_a_writer_appends_and_vacuums() {
                                 // The writer tells of a version after it has written it.
                                 Ok(got) => assert!(
                                     (before..=after + 1).any(|version| data(id, version) == got),
-                                    "{road}: needle {id} between {before} and {after}"
+                                    "{road}: needle {id} between {before} and {after}, not {}",
+                                    what(&got)
                                 ),
                                 // "Try again" is an answer; wrong bytes are not.
                                 Err(status) => {
