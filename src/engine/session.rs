@@ -189,6 +189,28 @@ impl Session {
         self.consumed.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// The same, by who holds the core of a polled worker and is alone in counting.
+    pub(super) fn message_taken_by_owner(&self) -> u32 {
+        let consumed = self.consumed.load(Ordering::Relaxed) + 1;
+        self.consumed.store(consumed, Ordering::Relaxed);
+        consumed
+    }
+
+    /// Messages taken that the peer was not told of.
+    pub(super) fn consumed(&self) -> u32 {
+        self.consumed.load(Ordering::Relaxed)
+    }
+
+    /// The peer was told, by who is alone in counting.
+    pub(super) fn forget_consumed(&self) {
+        self.consumed.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether its handle is stale.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state(), SessionState::Closed | SessionState::Lost)
+    }
+
     /// Messages taken since this was last asked.
     pub(super) fn take_consumed(&self) -> u32 {
         if self.consumed.load(Ordering::Relaxed) == 0 { 0 } else { self.consumed.swap(0, Ordering::Relaxed) }

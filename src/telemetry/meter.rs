@@ -105,7 +105,7 @@ impl Tally {
 #[derive(Default)]
 pub struct Meter {
     words: Words,
-    direct: [AtomicU64; 5],
+    direct: [AtomicU64; 6],
     latency: OnceLock<Box<[Latency; 4]>>,
 }
 
@@ -191,6 +191,11 @@ impl Meter {
         }
     }
 
+    /// Counts what was handed to the thread that makes progress.
+    pub fn handed_over(&self, requests: u64) {
+        self.direct[5].fetch_add(requests, Ordering::Relaxed);
+    }
+
     /// Notes a latency.
     pub fn sample(&self, op: Op, latency: Duration) {
         let which = match op {
@@ -213,12 +218,12 @@ impl Meter {
         for (word, live) in words.iter_mut().zip(&self.words.0) {
             *word = live.load(Ordering::Relaxed);
         }
-        let [gets, puts, atomics, get_bytes, put_bytes] =
+        let [gets, puts, atomics, get_bytes, put_bytes, handed] =
             std::array::from_fn(|i| self.direct[i].load(Ordering::Relaxed));
         let mapped = way::MAPPED.trailing_zeros() as usize;
         let done = gets + puts + atomics;
         let direct = [
-            (Count::Submitted as usize, done),
+            (Count::Submitted as usize, done + handed),
             (Count::Completed as usize, done),
             (Count::Gets as usize, gets),
             (Count::Puts as usize, puts),

@@ -20,25 +20,9 @@ pub struct Message {
 }
 
 impl Message {
-    /// The frame and what came with it, apart.
-    pub fn split(self) -> (FrameBytes, Data) {
-        (FrameBytes(self.frame), self.data)
-    }
-
     /// The frame, 0 to [`COMPACT_FRAME`] bytes. Empty: the peer sent something that is no message of ours.
     pub fn frame(&self) -> &[u8] {
         self.frame.bytes()
-    }
-}
-
-/// The bytes of a frame, on their own.
-pub struct FrameBytes(Frame);
-
-impl Deref for FrameBytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.0.bytes()
     }
 }
 

@@ -49,6 +49,39 @@ impl<P: Pinned> Worker<P> {
         core.settle(slot, pointer, |fields| fields.payload.take())
     }
 
+    /// Sends a frame alone, by the shortest way there is: whether it has gone, or is pending and one
+    /// [`super::Completed`] with `token` will follow. `None`: nothing was done, and [`send`](Self::send) has the words
+    /// for why.
+    #[inline]
+    pub fn send_short(&mut self, endpoint: EndpointId, frame: &[u8], token: u64) -> Option<bool> {
+        let core = self.core().ok()?;
+        if frame.is_empty() || frame.len() > core.max_header {
+            return None;
+        }
+        let slot = core.slots.borrow_mut().take(0)?;
+        let Some(handle) = core.endpoints.borrow_mut().begin_open(endpoint) else {
+            core.unused(slot);
+            return None;
+        };
+        // SAFETY: ours alone until UCX gets it.
+        let fields = unsafe { &mut *slot.as_ptr() };
+        fields.token = token;
+        fields.kind = Kind::Send;
+        fields.endpoint = Some(endpoint.index);
+        fields.rkey = None;
+        fields.length = 0;
+        fields.internal = false;
+        fields.frame[..frame.len()].copy_from_slice(frame);
+        let pending = match ucx_sys::pointer_status(core.send_frame(handle, slot, frame.len())) {
+            Ok(Some(_)) => return Some(false),
+            Ok(None) => Some(true),
+            Err(_) => None,
+        };
+        core.endpoints.borrow_mut().end(endpoint.index, None);
+        core.unused(slot);
+        pending
+    }
+
     /// As [`send`](Self::send), with a payload gathered from 1 to [`limits::SEGMENTS`] pieces.
     ///
     /// # Errors

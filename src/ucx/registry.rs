@@ -91,6 +91,17 @@ impl<P: Pinned> Endpoints<P> {
         }
     }
 
+    /// `begin` of an endpoint that is open; `None` for others.
+    #[inline]
+    pub(super) fn begin_open(&mut self, id: EndpointId) -> Option<ucp_ep_h> {
+        let entry = self.all.get_mut(id.index as usize)?;
+        if entry.generation != id.generation || entry.state != State::Open {
+            return None;
+        }
+        entry.in_flight += 1;
+        Some(entry.handle)
+    }
+
     /// As `begin`, with a key of the same endpoint.
     pub(super) fn begin_with_rkey(&mut self, id: EndpointId, rkey: RkeyId) -> Result<(ucp_ep_h, ucp_rkey_h)> {
         let key = match self.rkeys.get(rkey.index as usize) {

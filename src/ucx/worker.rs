@@ -207,6 +207,16 @@ impl<P: Pinned> Worker<P> {
         if core.poisoned.get() { Err(poisoned()) } else { Ok(events) }
     }
 
+    /// Whether messages, ends or failures wait to be taken.
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        // SAFETY: the core lives until this is dropped.
+        let core = unsafe { self.core.as_ref() };
+        core.inbox.borrow().len() > 0
+            || !core.completed.borrow().is_empty()
+            || !core.failures.borrow().is_empty()
+    }
+
     /// The oldest message that was not taken yet.
     #[inline]
     pub fn next_message(&mut self) -> Option<Message> {

@@ -21,12 +21,13 @@ use crate::ucx::{Data, EndpointId, Message, UcsStatus};
 impl Core {
     /// A frame has arrived. What is not for anybody, or breaks the protocol, is dropped; its sender is cut off when we
     /// can tell who it is.
-    pub(super) fn receive(&mut self, fabric: u64, message: Message) {
-        let (bytes, data) = message.split();
-        if let (Some((short, message)), Data::None) = (Short::decode(&bytes), &data) {
+    pub(super) fn receive(&mut self, fabric: u64, message: &mut Message) {
+        let data = std::mem::replace(&mut message.data, Data::None);
+        let bytes = message.frame();
+        if let (Some((short, message)), Data::None) = (Short::decode(bytes), &data) {
             return self.short_message(fabric, &short, message);
         }
-        let decoded = Frame::decode(&bytes, data.len() as u64);
+        let decoded = Frame::decode(bytes, data.len() as u64);
         let Ok(Parts { frame, kind, header, inline }) = decoded else {
             return self.context.meter().add(Count::Refused, 1);
         };
@@ -69,6 +70,9 @@ impl Core {
         let Some(peer) = self.sender(fabric, short.route.get()) else {
             return self.context.meter().add(Count::Refused, 1);
         };
+        if self.short_message_came(peer, short, message) {
+            return;
+        }
         if short.credits.get() > 0 {
             self.window_opened(peer, short.channel.get(), u32::from(short.credits.get()));
         }

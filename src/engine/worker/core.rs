@@ -11,20 +11,24 @@ use super::fair::Fair;
 use super::message::Incoming;
 use super::pending::{Outcome, Pending};
 use super::timer::Timers;
-use super::{Order, Worker, take};
+use super::{Order, Worker, message_session, take};
 use crate::engine::context::Context;
 use crate::engine::control::{Link, Notice};
 use crate::engine::frame::Compact;
+use crate::engine::handle;
 use crate::engine::inbox::Inbox;
 use crate::engine::region::Region;
-use crate::engine::request::{Completion, Op};
+use crate::engine::request::{COMPLETION_EVENT, Completion, Op};
 use crate::engine::session::Session;
 use crate::engine::slots::Slots;
+use crate::limits;
 use crate::status::{Result, Status};
 use crate::telemetry::{Count, Meter};
 
 /// Orders taken in one round, so that a busy submitter does not starve progress.
 const ROUND: usize = 256;
+/// Looks at UCX between two whole rounds, while somebody waits.
+const WATCH: u32 = 16;
 /// Longest sleep: UCX 1.13 is known to miss a wake-up now and then.
 const NAP: Duration = Duration::from_millis(100);
 
@@ -61,6 +65,8 @@ pub(super) struct Core {
     pub(super) called: bool,
     pub(super) serves_calls: bool,
     pub(super) one_ways: u32,
+    /// The session that was used last.
+    pub(super) recent: Option<Arc<Session>>,
     out: VecDeque<Completion>,
     notices: Vec<Notice>,
     sampled: u32,
@@ -94,6 +100,7 @@ impl Core {
             called: false,
             serves_calls: false,
             one_ways: 0,
+            recent: None,
             out: VecDeque::new(),
             notices: Vec::new(),
             sampled: 0,
@@ -167,6 +174,11 @@ impl Core {
         true
     }
 
+    /// Watches UCX alone for a moment: what comes while somebody waits is seen sooner than between whole rounds.
+    pub fn watch_fabrics(&mut self) -> bool {
+        (0..WATCH).any(|_| self.progress_fabrics())
+    }
+
     pub(super) fn progress_fabrics(&mut self) -> bool {
         let mut busy = false;
         if self.fabrics.has_leaving() {
@@ -174,17 +186,17 @@ impl Core {
         }
         for place in 0..self.fabrics.places() {
             let Some(fabric) = self.fabrics.at(place) else { continue };
-            busy |= self.fabrics.progress(fabric);
-            while let Some(message) = self.fabrics.next_message(fabric) {
-                busy = true;
-                self.receive(fabric, message);
+            if !self.fabrics.progress(fabric) {
+                continue;
+            }
+            busy = true;
+            while let Some(mut message) = self.fabrics.next_message(fabric) {
+                self.receive(fabric, &mut message);
             }
             while let Some(completed) = self.fabrics.next_completed(fabric) {
-                busy = true;
                 self.ucx_completed(completed);
             }
             while let Some((endpoint, status)) = self.fabrics.next_failure(fabric) {
-                busy = true;
                 self.endpoint_failed(fabric, endpoint, status);
             }
         }
@@ -287,8 +299,36 @@ impl Core {
         !self.out.is_empty() || !self.calls.is_empty()
     }
 
-    pub fn take_completions(&mut self, out: &mut [Completion]) -> usize {
-        take(&mut self.out, out)
+    /// What the user takes no longer counts against the capacity; messages taken are told to their senders.
+    pub fn take_completions(&mut self, worker: &Worker, out: &mut [Completion]) -> usize {
+        let taken = take(&mut self.out, out);
+        let mut answers = 0;
+        for completion in &out[..taken] {
+            if completion.op == Op::Message as u32 {
+                self.message_taken(completion);
+            }
+            answers += i64::from(completion.flags & COMPLETION_EVENT == 0);
+        }
+        if answers > 0 {
+            worker.taken(answers, true);
+        }
+        taken
+    }
+
+    fn message_taken(&mut self, completion: &Completion) {
+        let Some(session) = self.recent(message_session(completion)) else { return };
+        if session.message_taken_by_owner() == limits::MESSAGE_WINDOW / 2 {
+            let session = session.clone();
+            self.grant_window(&session);
+        }
+    }
+
+    /// A session by its handle; one that is used again and again is found without the table's locked operations.
+    pub(super) fn recent(&mut self, id: u64) -> Option<&Arc<Session>> {
+        if self.recent.as_ref().is_none_or(|recent| recent.id() != id || recent.is_over()) {
+            self.recent = Some(handle::SESSIONS.get(id)?.arc());
+        }
+        self.recent.as_ref()
     }
 
     pub fn drain_completions(&mut self) -> Vec<Completion> {
@@ -448,6 +488,7 @@ impl Core {
             self.progress_fabrics();
         }
         self.fabrics.shut();
+        self.recent = None;
         self.out.clear();
     }
 }

@@ -269,11 +269,12 @@ impl Fabrics {
         true
     }
 
+    /// Makes UCX go on; whether there is something to take, or UCX is busy.
     #[inline]
     pub fn progress(&mut self, fabric: u64) -> bool {
         let Some(of) = self.list.get_mut(fabric) else { return false };
         match of.worker.progress() {
-            Ok(events) => events > 0,
+            Ok(events) => events > 0 || of.worker.has_news(),
             Err(error) => {
                 tracing::error!(%error, "UCX makes no progress");
                 self.defect = true;
@@ -301,6 +302,18 @@ impl Fabrics {
     #[inline]
     pub fn next_failure(&mut self, fabric: u64) -> Option<(EndpointId, UcsStatus)> {
         self.list.get_mut(fabric)?.worker.next_failure()
+    }
+
+    /// Sends a frame alone; see [`ucx::Worker::send_short`].
+    #[inline]
+    pub fn send_short(
+        &mut self,
+        fabric: u64,
+        endpoint: EndpointId,
+        frame: &[u8],
+        token: Token,
+    ) -> Option<bool> {
+        self.list.get_mut(fabric)?.worker.send_short(endpoint, frame, token.pack())
     }
 
     /// Sends a frame, with bytes beside it or without.

@@ -110,6 +110,9 @@ impl Worker {
 
     /// Takes inbound calls, in turn; those whose deadline has passed are answered here.
     pub(super) fn take_calls(&self, out: &mut [Completion]) -> usize {
+        if self.calls.is_empty() {
+            return 0;
+        }
         let mut late = Vec::new();
         let taken = self.calls.take(out, &mut late);
         for call in late {

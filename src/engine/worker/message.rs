@@ -63,42 +63,51 @@ impl Core {
         if !consistent || data.len() > Compact::room(0) {
             return false;
         }
-        let Some(session) = handle::SESSIONS.get(request.session) else { return false };
-        session.belongs_to(worker)
+        self.recent(request.session);
+        // Taken out and put back: cheaper than another reference.
+        let Some(session) = self.recent.take_if(|recent| recent.id() == request.session) else {
+            return false;
+        };
+        let sent = session.belongs_to(worker)
             && session.state() == SessionState::Open
-            && self.send_now(request.user_data, data, &session)
+            && self.send_now(request.user_data, data, &session);
+        self.recent = Some(session);
+        sent
     }
 
-    fn send_now(&mut self, user_data: u64, data: &[u8], session: &handle::Ref<Session>) -> bool {
+    fn send_now(&mut self, user_data: u64, data: &[u8], session: &Arc<Session>) -> bool {
         let (index, number) = session.place();
-        let Some(peer) = self.peers.id_at(index).and_then(|id| self.peers.get_mut(id)) else { return false };
-        let Some(endpoint) = peer.open_endpoint() else { return false };
-        let (fabric, route) = (peer.fabric, peer.route);
-        let Some(channel) = peer.channels.get(number) else { return false };
+        let Some(peer) = self.peers.id_at(index) else { return false };
+        let Some(to) = self.peers.get_mut(peer) else { return false };
+        let Some(endpoint) = to.open_endpoint() else { return false };
+        let (fabric, route) = (to.fabric, to.route);
+        let Some(channel) = to.channels.get(number) else { return false };
         if channel.window == 0 || !channel.blocked.is_empty() {
             return false;
         }
-        channel.window -= 1;
-        self.context.touch(session);
         let id = self.ops.next_id();
         let began = self.sampling().then(Instant::now);
-        let short = Short::new(route, number, session.take_consumed() as u16);
+        let short = Short::new(route, number, session.consumed() as u16);
         if self.compact.fill_short(short, data).is_err() {
             return false;
         }
+        let sent = self.fabrics.send_short(fabric, endpoint, self.compact.as_bytes(), Token::Op(id));
+        // Nothing has happened then, and the long way finds the words.
+        let Some(gone) = sent else { return false };
+        if let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number)) {
+            channel.window -= 1;
+        }
+        session.forget_consumed();
+        self.context.touch(session);
         let length = data.len() as u64;
-        match self.fabrics.send(fabric, endpoint, self.compact.as_bytes(), None, Token::Op(id)) {
-            Ok(Started::Done) => {
-                let latency = began.map(|began| began.elapsed());
-                session.meter().ended(Op::Send, 0, length, Status::Ok, latency);
-                self.meter.ended(Op::Send, 0, length, Status::Ok, latency);
-                self.complete(user_data, Op::Send, Outcome::moved(length));
-            }
-            Ok(Started::Pending) => {
-                let pending = Pending::new(user_data, Op::Send, session.arc());
-                self.ops.insert(Pending { length, held: 1, started: began, ..pending });
-            }
-            Err(status) => self.complete(user_data, Op::Send, Outcome::of(status)),
+        if gone {
+            let latency = began.map(|began| began.elapsed());
+            session.meter().ended(Op::Send, 0, length, Status::Ok, latency);
+            self.meter.ended(Op::Send, 0, length, Status::Ok, latency);
+            self.complete(user_data, Op::Send, Outcome::moved(length));
+        } else {
+            let pending = Pending::new(user_data, Op::Send, session.clone());
+            self.ops.insert(Pending { length, held: 1, started: began, ..pending });
         }
         true
     }
@@ -147,6 +156,24 @@ impl Core {
         }
     }
 
+    /// A message that fits into its completion and came alone; `false` if something is before it.
+    pub(super) fn short_message_came(&mut self, peer: u64, short: &Short, message: &[u8]) -> bool {
+        let number = short.channel.get();
+        let channel = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number));
+        let Some(channel) = channel.filter(|c| c.arriving.is_empty() && c.blocked.is_empty()) else {
+            return false;
+        };
+        if message.len() > INLINE_MESSAGE {
+            return false;
+        }
+        let credits = u32::from(short.credits.get());
+        channel.window = channel.window.saturating_add(credits).min(limits::MESSAGE_WINDOW);
+        self.context.touch(&channel.session);
+        let event = inline_event(&channel.session, message);
+        self.announce_message(event);
+        true
+    }
+
     /// A message has arrived.
     pub(super) fn message_came(&mut self, fabric: u64, peer: u64, number: u32, inline: &[u8], data: Data) {
         let length = (inline.len() + data.len()) as u64;
@@ -163,16 +190,12 @@ impl Core {
         }
         self.context.touch(&channel.session);
         if length as usize <= INLINE_MESSAGE {
-            let mut event = event(&channel.session, length);
-            event.flags |= COMPLETION_INLINE;
-            event.value = channel.session.id();
-            event.data[..inline.len()].copy_from_slice(inline);
-            match data {
-                Data::None => {}
-                Data::Eager(eager) => event.data[..eager.len()].copy_from_slice(&eager),
+            let event = match data {
+                Data::None => inline_event(&channel.session, inline),
+                Data::Eager(eager) => inline_event(&channel.session, &eager),
                 // Nobody sends so few bytes this way.
                 Data::Rendezvous(_) => return self.break_peer(peer, Status::Protocol),
-            }
+            };
             return self.arrived(peer, number, Arriving::Ready(event));
         }
         let session = channel.session.clone();
@@ -335,6 +358,15 @@ fn event(session: &Session, length: u64) -> Completion {
     let mut event = Completion::new(session.user_data(), Op::Message, Status::Ok);
     event.flags = COMPLETION_EVENT;
     event.length = length;
+    event
+}
+
+/// At most [`INLINE_MESSAGE`] bytes.
+fn inline_event(session: &Session, message: &[u8]) -> Completion {
+    let mut event = event(session, message.len() as u64);
+    event.flags |= COMPLETION_INLINE;
+    event.value = session.id();
+    event.data[..message.len()].copy_from_slice(message);
     event
 }
 

@@ -23,7 +23,7 @@ mod work;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
@@ -83,7 +83,9 @@ pub struct Worker {
     serves_calls: bool,
     /// Answers to calls, from threads that do not make progress; no more than calls in flight.
     answers: Inbox<Answer>,
-    outstanding: AtomicU32,
+    /// Completions that will come or were not taken: counted by who holds the core, without a locked operation, and by
+    /// others. The sum counts.
+    outstanding: [AtomicI64; 2],
     capacity: u32,
     ready: Bell,
     state: AtomicU8,
@@ -112,7 +114,7 @@ impl Worker {
             delivered: Mutex::new(VecDeque::new()),
             calls: Arc::default(),
             serves_calls: options.calls,
-            outstanding: AtomicU32::new(0),
+            outstanding: Default::default(),
             capacity: options.completion_capacity,
             ready,
             state: AtomicU8::new(OPEN),
@@ -176,23 +178,25 @@ impl Worker {
         if let Some(core) = &mut core {
             core.take_orders(self);
         }
-        let mut batch = mapped::Batch::new(self);
+        let mut batch = None;
         let mut finished = Vec::new();
         let mut refused = Status::Ok;
         let (mut accepted, mut queued) = (0, 0);
         for request in requests {
-            if let Err(status) = self.state_status().and_then(|()| self.reserve()) {
+            if let Err(status) = self.state_status().and_then(|()| self.reserve(core.is_some())) {
                 refused = status;
                 break;
             }
-            let sent = core.as_mut().is_some_and(|core| core.send_request(self, request));
-            match (if sent { None } else { batch.run(request) }, &mut core) {
-                (None, _) if sent => queued += 1,
+            if core.as_mut().is_some_and(|core| core.send_request(self, request)) {
+                (accepted, queued) = (accepted + 1, queued + 1);
+                continue;
+            }
+            match (batch.get_or_insert_with(|| mapped::Batch::new(self)).run(request), &mut core) {
                 (Some(completion), Some(core)) => core.announce(completion),
                 (Some(completion), None) => finished.push(completion),
                 (None, core) => {
                     if let Err(status) = self.submit_slow(request, core.as_deref_mut()) {
-                        self.unreserve();
+                        self.taken(1, core.is_some());
                         refused = status;
                         break;
                     }
@@ -203,7 +207,10 @@ impl Worker {
         }
         if queued > 0 {
             // What ran at once is counted where it ran.
-            self.meter.add(Count::Submitted, queued);
+            match &core {
+                Some(core) => core.bump(Count::Submitted, queued),
+                None => self.meter.handed_over(queued),
+            }
         }
         self.deliver(finished);
         (accepted, refused)
@@ -222,8 +229,8 @@ impl Worker {
 
     /// Hands an order that ends in a completion to the worker.
     pub(super) fn order(&self, order: Order) -> Status {
-        let result = self.state_status().and_then(|()| self.reserve());
-        let result = result.and_then(|()| self.hand_over(order).inspect_err(|_| self.unreserve()));
+        let result = self.state_status().and_then(|()| self.reserve(false));
+        let result = result.and_then(|()| self.hand_over(order).inspect_err(|_| self.taken(1, false)));
         result.err().unwrap_or(Status::Ok)
     }
 
@@ -258,33 +265,36 @@ impl Worker {
         if out.len() > limits::BATCH {
             return Err(Error::new(Status::InvalidArgument, "poll for at most 65,536 completions at a time"));
         }
-        let taken = match self.mode {
-            Mode::Polled => self.poll_core(timeout, out)?,
-            Mode::Threaded => self.poll_delivered(timeout, out)?,
-        };
-        self.account(&out[..taken]);
-        Ok(taken)
+        match self.mode {
+            Mode::Polled => self.poll_core(timeout, out),
+            Mode::Threaded => {
+                let taken = self.poll_delivered(timeout, out)?;
+                self.account(&out[..taken]);
+                Ok(taken)
+            }
+        }
     }
 
     fn poll_core(&self, timeout: Option<Duration>, out: &mut [Completion]) -> Result<usize> {
         let mut core = self.core.lock();
         let mut waiting: Option<(Instant, Option<Instant>)> = None;
-        let mut rounds = 0u32;
+        let (mut rounds, mut watching) = (0u32, false);
         loop {
-            if let Err(error) = self.state_status().map_err(Error::from).and_then(|()| self.round(&mut core))
-            {
+            let open = self.state_status().map_err(Error::from);
+            if let Err(error) = open.and_then(|()| self.round(&mut core, watching)) {
                 // Of a poisoned worker the ends of its requests are left to take.
                 if error.status == Status::Panic {
                     core.fail_everything(self, Status::Panic);
                 }
-                let taken = core.take_completions(out);
+                let taken = core.take_completions(self, out);
                 return if taken > 0 { Ok(taken) } else { Err(error) };
             }
-            let mut taken = core.take_completions(out);
+            let mut taken = core.take_completions(self, out);
             taken += self.take_calls(&mut out[taken..]);
             if taken > 0 || timeout == Some(Duration::ZERO) || out.is_empty() {
                 return Ok(taken);
             }
+            watching = !watching;
             rounds += 1;
             if !rounds.is_multiple_of(CLOCK) {
                 continue;
@@ -328,9 +338,9 @@ impl Worker {
         }
     }
 
-    /// A round of progress; a panic in it, or in a callback of UCX, stops the worker.
-    fn round(&self, core: &mut Core) -> Result<bool> {
-        let busy = self.guarded(|| core.progress(self))?;
+    /// A round of progress, or a moment of watching UCX alone; a panic in it, or in a callback of UCX, stops the worker.
+    fn round(&self, core: &mut Core, watching: bool) -> Result<bool> {
+        let busy = self.guarded(|| if watching { core.watch_fabrics() } else { core.progress(self) })?;
         if core.is_defect() {
             self.poison();
             return Err(defect());
@@ -338,18 +348,26 @@ impl Worker {
         Ok(busy)
     }
 
-    /// Room for one more completion.
-    fn reserve(&self) -> std::result::Result<(), Status> {
-        if self.outstanding.fetch_add(1, Ordering::Relaxed) >= self.capacity {
-            self.unreserve();
+    /// Room for one more completion. `owner`: whoever asks holds the core. As many threads that ask at the same time may
+    /// each get one more than there is.
+    fn reserve(&self, owner: bool) -> std::result::Result<(), Status> {
+        let [owned, shared] = self.outstanding.each_ref().map(|count| count.load(Ordering::Relaxed));
+        if owned + shared >= i64::from(self.capacity) {
             self.meter.add(Count::QueueFull, 1);
             return Err(Status::QueueFull);
         }
+        self.taken(-1, owner);
         Ok(())
     }
 
-    fn unreserve(&self) {
-        self.outstanding.fetch_sub(1, Ordering::Relaxed);
+    /// So many completions were taken, or will not come.
+    fn taken(&self, count: i64, owner: bool) {
+        let [owned, shared] = &self.outstanding;
+        if owner {
+            owned.store(owned.load(Ordering::Relaxed) - count, Ordering::Relaxed);
+        } else {
+            shared.fetch_sub(count, Ordering::Relaxed);
+        }
     }
 
     /// What the user took no longer counts against the capacity; messages taken are told to their senders.
@@ -359,20 +377,15 @@ impl Worker {
             if completion.op == Op::Message as u32 {
                 self.message_taken(completion);
             }
-            answers += u32::from(completion.flags & COMPLETION_EVENT == 0);
+            answers += i64::from(completion.flags & COMPLETION_EVENT == 0);
         }
         if answers > 0 {
-            self.outstanding.fetch_sub(answers, Ordering::Relaxed);
+            self.taken(answers, false);
         }
     }
 
     fn message_taken(&self, completion: &Completion) {
-        let session = if completion.flags & COMPLETION_INLINE != 0 {
-            completion.value
-        } else {
-            u64::from_le_bytes(std::array::from_fn(|i| completion.data[i]))
-        };
-        let Some(session) = handle::SESSIONS.get(session) else { return };
+        let Some(session) = handle::SESSIONS.get(message_session(completion)) else { return };
         if session.message_taken() == limits::MESSAGE_WINDOW / 2 {
             // A full queue only delays the credits until the next message goes the other way.
             let _ = self.hand_over(Order::Window(session.arc()));
@@ -489,7 +502,20 @@ fn defect() -> Error {
     Error::new(Status::Panic, "the worker met a defect and was stopped: close it")
 }
 
+/// The session that a message came by.
+fn message_session(completion: &Completion) -> u64 {
+    if completion.flags & COMPLETION_INLINE != 0 {
+        completion.value
+    } else {
+        u64::from_le_bytes(std::array::from_fn(|i| completion.data[i]))
+    }
+}
+
+#[inline]
 fn take(queue: &mut VecDeque<Completion>, out: &mut [Completion]) -> usize {
+    if queue.is_empty() {
+        return 0;
+    }
     let count = queue.len().min(out.len());
     for (slot, completion) in out.iter_mut().zip(queue.drain(..count)) {
         *slot = completion;

@@ -21,7 +21,7 @@ fn run(worker: &Worker) {
     let mut idle: Option<Instant> = None;
     while worker.state.load(Ordering::Acquire) == OPEN {
         let mut core = worker.core.lock();
-        let Ok(busy) = worker.round(&mut core) else { break };
+        let Ok(busy) = worker.round(&mut core, false) else { break };
         worker.deliver(core.drain_completions());
         if std::mem::take(&mut core.called) {
             worker.ready.ring();

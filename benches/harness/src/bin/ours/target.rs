@@ -38,16 +38,16 @@ pub fn serve(arguments: &Arguments) -> Done {
         let _ = std::io::stdin().read(&mut [0]);
         END.store(true, Ordering::Relaxed);
     });
+    let mut out = [Completion::default(); 64];
     while !END.load(Ordering::Relaxed) {
-        if polled { echo(&node)? } else { std::thread::sleep(Duration::from_millis(20)) }
+        if polled { echo(&node, &mut out)? } else { std::thread::sleep(Duration::from_millis(20)) }
     }
     Ok(())
 }
 
 /// Answers every message with itself.
-fn echo(node: &Node) -> Done {
-    let mut out = [Completion::default(); 64];
-    let taken = node.worker.poll(Some(Duration::from_millis(10)), &mut out)?;
+fn echo(node: &Node, out: &mut [Completion]) -> Done {
+    let taken = node.worker.poll(Some(Duration::from_millis(10)), out)?;
     for message in
         out[..taken].iter().filter(|c| c.op == Op::Message as u32 && c.flags & COMPLETION_EVENT != 0)
     {
