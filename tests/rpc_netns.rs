@@ -37,7 +37,7 @@ fn scene(network: &Network, keepalive: Duration) -> (Node, Node, Vec<Call>) {
     drive(&mut [&mut client], "a session", |n| n[0].answers(1) == 1);
     assert_eq!(status(&client.take(|c| c.user_data == 1).unwrap()), Status::Ok);
     let mut calls = Vec::new();
-    let mut submit = |first: u64, client: &Node| {
+    let submit = |first: u64, client: &Node| {
         for i in first..first + PENDING / 2 {
             let bytes = vec![i as u8; if i % 5 == 0 { 20_000 } else { 8 }];
             let header = Header { offset: i, ..Header::default() };

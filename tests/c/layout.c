@@ -150,6 +150,9 @@ OFFSET(rde_stats, message, 1064);
 OFFSET(rde_stats, connect, 1336);
 
 SIZE(rde_volume, 8);
+SIZE(rde_exporter, 8);
+SIZE(rde_exporter_options, 56);
+OFFSET(rde_exporter_options, index_dir, 8);
 SIZE(rde_volume_options, 56);
 OFFSET(rde_volume_options, index_dir, 8);
 SIZE(rde_volume_details, 40);

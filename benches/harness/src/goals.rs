@@ -215,6 +215,8 @@ fn alone() -> Vec<Row> {
         row("memory of a session beyond the first", Bytes, AtMost(2048.0), "session-memory"),
         // Resident memory is counted in pages: below one byte in 100 operations nothing is kept for an operation.
         row("growth over 10⁷ operations", Bytes, AtMost(100_000.0), "growth --operations 10000000"),
+        row("needle map, a live needle", Bytes, AtMost(16.0), "needle-map"),
+        row("rows of a volume's index loaded", Rate, AtLeast(10_000_000.0), "needle-map"),
     ]
 }
 

@@ -22,6 +22,7 @@
 //! | `session-open` | `ops_per_s` | sessions to a peer that is connected |
 //! | `session-memory` | `value` | bytes of both processes for each session beyond the first |
 //! | `growth --operations N` | `value` | bytes that both processes grew by, after warm-up (`smaps_rollup`, Pss) |
+//! | `needle-map` | `ops_per_s`, `value` | rows of an index loaded a second; bytes of the map a live needle |
 //!
 //! All take `--ms N`, the time to measure, and print `ucx`, the version that they ran on.
 
@@ -31,6 +32,7 @@ mod measure;
 mod node;
 mod target;
 mod transfer;
+mod volume;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -40,7 +42,8 @@ use clap::Parser;
 /// What to measure.
 #[derive(Parser, Clone, Debug)]
 pub struct Arguments {
-    /// The test: get, put, message, call, call-rate, call-bytes, idle-sessions, handle-lookup, session-open, session-memory, growth.
+    /// The test: get, put, message, call, call-rate, call-bytes, idle-sessions, handle-lookup, session-open, session-memory,
+    /// growth, needle-map.
     test: String,
     /// shm or tcp.
     #[arg(long, default_value = "shm")]
@@ -98,6 +101,7 @@ fn run(arguments: &Arguments) -> measure::Done {
         "session-open" => alone::session_open(arguments),
         "session-memory" => alone::session_memory(arguments),
         "growth" => alone::growth(arguments),
+        "needle-map" => volume::needle_map(arguments),
         _ => Err("unknown test; the tests are listed at the top of ours/main.rs".into()),
     }
 }
