@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 /// Pages that were read ahead and not asked for yet, at most.
-pub const AHEAD: usize = 256;
+pub const AHEAD: usize = 512;
 /// Pages that a task holds at a time: a data page, its neighbour, an index page, one of a value's.
 const HELD: usize = 4;
 /// Pages that are found in memory before a task lets others run.
