@@ -14,11 +14,12 @@ type Engine struct {
 	options  Options
 	handlers handlers
 
-	mu      sync.Mutex
-	closed  bool
-	ended   chan struct{} // closed when Close is through
-	serving *pump
-	dialing *pump
+	mu        sync.Mutex
+	closed    bool
+	ended     chan struct{} // closed when Close is through
+	serving   *pump
+	dialing   *pump
+	exporters []*Exporter
 }
 
 const spinTime = 20 * time.Microsecond
@@ -56,10 +57,13 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.closed = true
-	pumps := []*pump{e.dialing, e.serving}
+	pumps, exporters := []*pump{e.dialing, e.serving}, e.exporters
 	e.mu.Unlock()
 	defer close(e.ended)
 	e.handlers.end()
+	for _, x := range exporters {
+		x.Close()
+	}
 	for _, p := range pumps {
 		if p != nil {
 			p.close()

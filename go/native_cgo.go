@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"runtime"
 	"syscall"
-	"time"
 	"unsafe"
 )
 
@@ -274,57 +273,6 @@ func regionInfo(region uint64) (RegionInfo, error) {
 	status := C.rde_region_info(C.rde_region{C.uint64_t(region)}, &details)
 	return RegionInfo{Length: int64(details.length), Rights: Rights(details.rights), Way: Way(details.way)},
 		failure("info", status, nil)
-}
-
-func incoming(call uint64) C.rde_incoming_call { return C.rde_incoming_call{C.uint64_t(call)} }
-
-func callInfo(call uint64) (*IncomingCall, time.Duration, error) {
-	details := C.rde_call_details{struct_size: C.sizeof_rde_call_details}
-	var e C.rde_error
-	if err := failure("call", C.rde_call_info(incoming(call), &details, &e), &e); err != nil {
-		return nil, 0, err
-	}
-	header := Header{uint64(details.header.offset), uint64(details.header.len), uint32(details.header.flags)}
-	known := &IncomingCall{Method: uint32(details.method), Header: header, id: call,
-		OneWay: details.flags&C.RDE_CALL_ONE_WAY != 0}
-	if details.payload.len > 0 {
-		known.payload = unsafe.Slice((*byte)(details.payload.data), int(details.payload.len))
-	}
-	return known, time.Duration(details.left_ns), nil
-}
-
-func callReply(call uint64, status int32, header Header, payload []byte, ranges []BufferRange) Status {
-	if len(ranges) >= C.RDE_PIECES_MAX {
-		return StatusInvalidArgument
-	}
-	var pin runtime.Pinner
-	defer pin.Unpin()
-	pieces := make([]C.rde_piece, 0, 4)
-	if len(payload) > 0 {
-		pin.Pin(unsafe.SliceData(payload))
-		pieces = append(pieces, C.rde_piece{data: unsafe.Pointer(unsafe.SliceData(payload)), length: C.size_t(len(payload))})
-	}
-	for _, r := range ranges {
-		pieces = append(pieces, C.rde_piece{length: C.size_t(r.Length), buffer: C.rde_buffer{C.uint64_t(r.Buffer.id)},
-			buffer_offset: C.uint64_t(r.Offset)})
-	}
-	travels := C.rde_rpc_header{offset: C.uint64_t(header.Offset), len: C.uint64_t(header.Len), flags: C.uint32_t(header.Flags)}
-	return Status(C.rde_call_reply(incoming(call), C.int32_t(status), &travels, unsafe.SliceData(pieces), C.uint32_t(len(pieces))))
-}
-
-func callRefuse(call uint64, status Status, retryAfter time.Duration) Status {
-	return Status(C.rde_call_refuse(incoming(call), C.int32_t(status), C.uint32_t(retryAfter.Microseconds())))
-}
-
-func callRelease(call uint64) { C.rde_call_release(incoming(call)) }
-
-// prepared is the request that the library itself makes of a call's numbers, for a test of ours.
-func prepared(session uint64, method uint32, header Header, timeoutUS uint32, reply uint64) (r request) {
-	arguments := C.rde_call_arguments{struct_size: C.sizeof_rde_call_arguments, method: C.uint32_t(method),
-		timeout_us: C.uint32_t(timeoutUS), reply: C.rde_buffer{C.uint64_t(reply)}, reply_offset: 3, reply_capacity: 4,
-		header: C.rde_rpc_header{C.uint64_t(header.Offset), C.uint64_t(header.Len), C.uint32_t(header.Flags), 0}}
-	C.rde_call_prepare(C.rde_session{C.uint64_t(session)}, &arguments, (*C.rde_request)(unsafe.Pointer(&r)))
-	return r
 }
 
 // newArrays allocates what a pump exchanges through, in C memory: Go's checks of pointers have nothing to look at there.

@@ -47,5 +47,10 @@ func callRelease(uint64)                                      {}
 func callReply(uint64, int32, Header, []byte, []BufferRange) Status {
 	return ErrUnsupported
 }
+func exporterOpen(uint64, string, string, *ExportOptions) (uint64, error) {
+	return 0, ErrUnsupported
+}
+func exporterAddress(uint64) string     { return "" }
+func exporterClose(uint64)              {}
 func newArrays(uint64) (*arrays, error) { return nil, ErrUnsupported }
 func freeArrays(*arrays)                {}

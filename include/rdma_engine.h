@@ -84,6 +84,7 @@
 #define RDE_STATS_INIT RDE_INIT(rde_stats)
 #define RDE_VOLUME_OPTIONS_INIT RDE_INIT(rde_volume_options)
 #define RDE_VOLUME_DETAILS_INIT RDE_INIT(rde_volume_details)
+#define RDE_EXPORTER_OPTIONS_INIT RDE_INIT(rde_exporter_options)
 #define RDE_NEEDLE_INIT RDE_INIT(rde_needle)
 #define RDE_CALL_ARGUMENTS_INIT RDE_INIT(rde_call_arguments)
 #define RDE_CALL_DETAILS_INIT RDE_INIT(rde_call_details)
@@ -212,6 +213,9 @@
 
 /** Read of a needle: the part that begins at the offset, as far as it goes. */
 #define RDE_VOLUME_RANGE (1 << 2)
+
+/** Method of an exporter: reads a needle. */
+#define RDE_METHOD_NEEDLE 1398210561
 
 /** Needle: its data is gzip. */
 #define RDE_NEEDLE_COMPRESSED (1 << 0)
@@ -427,8 +431,12 @@ typedef struct {
     uint32_t max_calls;
     /** Zero. */
     uint32_t reserved0;
-    /** Zero. */
-    uint64_t reserved[2];
+    /**
+     * 16 to 1,024 random bytes that every peer must have too, for the call; empty: none. Both sides prove that they know
+     * it, without telling it, before anything is served: a peer that knows another one is PERMISSION_DENIED, one that
+     * knows none, or asks for none, UNAUTHORIZED. UCX's own ports do not ask for it: see docs/wire.md.
+     */
+    rde_bytes secret;
 } rde_context_options;
 
 /** The library with its devices, its registered memory and its limits. Opened first, closed last. */
@@ -767,6 +775,24 @@ typedef struct {
     /** Zero. */
     uint32_t reserved;
 } rde_needle;
+
+/** Options of an exporter. Start from RDE_EXPORTER_OPTIONS_INIT; a field that is zero takes its default. */
+typedef struct {
+    /** sizeof(rde_exporter_options). */
+    uint32_t struct_size;
+    /** Threads that read the disk, at most 256; 0 is 4. */
+    uint32_t threads;
+    /** Where the indexes are, for the call; empty is beside the data. */
+    rde_bytes index_dir;
+    /** Zero. */
+    uint64_t reserved[4];
+} rde_exporter_options;
+
+/** Serves the needles of a folder of SeaweedFS volumes. */
+typedef struct {
+    /** 0 is none. */
+    uint64_t id;
+} rde_exporter;
 
 /** Counts of events since the object was opened; all only grow. */
 typedef struct {
@@ -1868,6 +1894,67 @@ rde_status rde_volume_read(rde_volume volume,
                            uint64_t *out_length,
                            rde_needle *out_needle,
                            rde_error *error);
+
+/* ---- Exporter: SeaweedFS needles of a folder for other processes, by calls of RDE_METHOD_NEEDLE. ---- */
+
+/**
+ * Serves the needles of every SeaweedFS volume in a folder, with threads of its own. Volumes that come and go are
+ * noticed. Nothing is ever written there. Whoever reaches the address may read what he has a file id with its cookie for:
+ * tokens are not looked at. A reader calls RDE_METHOD_NEEDLE with `rde_call`: the payload is the file id as text, the
+ * header the part (`offset`, `len`; with RDE_VOLUME_RANGE) and RDE_VOLUME_* (`flags`). The answer's status is an
+ * rde_status as of `rde_volume_read`, its payload the data, its header the length of all data (`offset`), Unix seconds of
+ * the last change or 0 (`len`) and RDE_NEEDLE_* (`flags`). Needles that are longer than a message may be are INELIGIBLE
+ * but in parts.
+ *
+ * Parameters: `context` in. `address` in, as of `rde_listener_open`, for the call. `dir` in, a path, for the call.
+ * `options` in, nullable (the defaults), for the call. `out_exporter` out. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, an address or a path that cannot be read, too many threads, or something in a
+ * reserved field; ABI_MISMATCH: a `struct_size` of no version; STALE_HANDLE; LIMIT_REACHED: 65,536 are open; IO: no such
+ * folder, or threads; and those of `rde_worker_open` and `rde_listener_open`.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: while UCX opens devices and the folder is looked through, milliseconds.
+ * On failure: `out_exporter` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_exporter_open(rde_context context,
+                             rde_bytes address,
+                             rde_bytes dir,
+                             const rde_exporter_options *options,
+                             rde_exporter *out_exporter,
+                             rde_error *error);
+
+/**
+ * The address an exporter is at, in the form to dial, with the port that was picked.
+ *
+ * Parameters: `exporter` in. `out_text` out, room for `capacity` bytes, NUL-terminated; nullable with a capacity of 0.
+ * `out_len` out: its length without the NUL. RDE_ADDRESS_MAX + 1 bytes always suffice.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL; STALE_HANDLE; TRUNCATED: `capacity` must be over `*out_len`, which was written.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_text` is untouched, and so is `out_len` but for TRUNCATED.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_exporter_address(rde_exporter exporter,
+                                char *out_text,
+                                size_t capacity,
+                                size_t *out_len);
+
+/**
+ * Closes an exporter: reads that run end, its sessions close. Close it before its context.
+ *
+ * Parameters: `exporter` in; zero is OK and does nothing.
+ * Completion: none.
+ * Returns: OK; STALE_HANDLE: closed before.
+ * Threads: any; not from a signal handler.
+ * Blocks: until reads that run have ended, and its threads.
+ * On failure: nothing has changed.
+ * Since: 0.1
+ */
+rde_status rde_exporter_close(rde_exporter exporter);
 
 #ifdef __cplusplus
 }  // extern "C"

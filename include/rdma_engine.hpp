@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace rde {
 
@@ -42,6 +43,18 @@ template <typename T> class [[nodiscard]] result {
     std::optional<T> value_;
     rde_error error_;
 };
+
+// A status as an error with its message.
+inline rde_error failed(rde_status status) {
+    rde_error error{};
+    error.status = status;
+    const char *text = rde_status_message(status);
+    while (text[error.message_len] != 0 && error.message_len < sizeof error.message - 1) {
+        error.message[error.message_len] = text[error.message_len];
+        error.message_len++;
+    }
+    return error;
+}
 
 // Owns a handle and closes it once; moves, does not copy. A default-constructed one is none.
 template <typename Handle, rde_status (*Close)(Handle)> class owned {
@@ -100,9 +113,65 @@ template <typename Object, typename Handle, typename Open> result<Object> opened
     return Object(handle);
 }
 
+// A peer's call. One that is gone without an answer was answered CANCELED.
+class incoming_call : public owned<rde_incoming_call, rde_call_release> {
+  public:
+    using owned::owned;
+    // What came with it, until it is answered.
+    std::string_view payload() const {
+        rde_call_details details = RDE_CALL_DETAILS_INIT;
+        if (rde_call_info(get(), &details, nullptr) != RDE_STATUS_OK) return {};
+        return {static_cast<const char *>(details.payload.data), details.payload.len};
+    }
+    // Answers it; `bytes` are copied. After a failure it still waits for its answer.
+    rde_status reply(std::int32_t status, std::string_view bytes = {}) {
+        const rde_piece piece{bytes.data(), bytes.size(), {0}, 0};
+        rde_status done = rde_call_reply(get(), status, nullptr, &piece, bytes.empty() ? 0 : 1);
+        if (done == RDE_STATUS_OK) release();
+        return done;
+    }
+};
+
+// What a peer answered: the completion, and its bytes, which live as long as this.
+class answer {
+  public:
+    explicit answer(const rde_completion &done)
+        : done_(done), buffer_(rde_buffer{done.flags & RDE_COMPLETION_INLINE ? 0 : done.value}) {}
+    std::int32_t status() const { return done_.detail; }
+    std::string_view bytes() const {
+        const void *data = buffer_ ? buffer_.data() : done_.data;
+        return {static_cast<const char *>(data), static_cast<std::size_t>(done_.length)};
+    }
+
+  private:
+    rde_completion done_;
+    rde::buffer buffer_;
+};
+
 class worker : public owned<rde_worker, rde_worker_close> {
   public:
     using owned::owned;
+    // Takes completions; waits for a first one, at most `timeout_ns`, or for ever when that is negative.
+    result<std::vector<rde_completion>> poll(std::int64_t timeout_ns = -1, std::uint32_t capacity = 64) const {
+        std::vector<rde_completion> taken(capacity);
+        std::uint32_t count = 0;
+        rde_status status = rde_worker_poll(get(), timeout_ns, taken.data(), capacity, &count);
+        if (status != RDE_STATUS_OK) return failed(status);
+        taken.resize(count);
+        return taken;
+    }
+    // Waits for the completion of a request; every other one that comes meanwhile is dropped.
+    result<rde_completion> wait(std::uint64_t user_data) const {
+        for (;;) {
+            auto taken = poll(-1, 1);
+            if (!taken) return taken.error();
+            for (const rde_completion &done : std::move(taken).value()) {
+                if (done.user_data != user_data || (done.flags & RDE_COMPLETION_EVENT) != 0) continue;
+                if (done.status != RDE_STATUS_OK) return failed(static_cast<rde_status>(done.status));
+                return done;
+            }
+        }
+    }
     result<rde::listener> listen(std::string_view address, std::uint64_t user_data) const {
         return opened<rde::listener, rde_listener>(
             [&](auto *out, auto *error) { return rde_listener_open(get(), bytes(address), user_data, out, error); });
@@ -128,6 +197,23 @@ class context : public owned<rde_context, rde_context_close> {
             [&](auto *out, auto *error) { return rde_buffer_alloc(get(), length, flags, out, nullptr, error); });
     }
 };
+
+// Calls a method and waits for its answer; `bytes` are copied. A failure is the library's, or the peer's refusal.
+inline result<answer> call(const worker &worker, const session &session, std::uint32_t method, std::string_view bytes,
+                           std::uint64_t user_data, std::uint32_t timeout_us = 0) {
+    const rde_piece piece{bytes.data(), bytes.size(), {0}, 0};
+    rde_call_arguments arguments = RDE_CALL_ARGUMENTS_INIT;
+    arguments.method = method;
+    arguments.timeout_us = timeout_us;
+    arguments.pieces = &piece;
+    arguments.piece_count = bytes.empty() ? 0 : 1;
+    arguments.user_data = user_data;
+    rde_status status = rde_call(session.get(), &arguments);
+    if (status != RDE_STATUS_OK) return failed(status);
+    auto done = worker.wait(user_data);
+    if (!done) return done.error();
+    return answer(std::move(done).value());
+}
 
 // The address to dial, with the port that was picked; empty if the listener is closed.
 inline std::string address(const listener &listener) {

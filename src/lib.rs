@@ -1,7 +1,7 @@
 //! The data plane of a storage program, linked into its own process: registered memory, one-sided get and put,
 //! messages, over UCX (InfiniBand/RoCE, shared memory, TCP).
 //!
-//! The map, arrows going one way: `ffi → {rpc, volume, kv} → engine → ucx`, and `{volume, kv} → io`.
+//! The map, arrows going one way: `ffi → {needles, rpc, volume, kv} → engine → ucx`, and `{volume, kv} → io`.
 //!
 //! - [`status`](mod@status): every status, in one table
 //! - [`limits`](mod@limits): every bound, with its reason
@@ -11,6 +11,7 @@
 //! - [`telemetry`](mod@telemetry): counters, histograms, tracing
 //! - [`io`](mod@io): disk
 //! - [`volume`](mod@volume): SeaweedFS volumes
+//! - [`needles`](mod@needles): SeaweedFS needles for other processes, by calls
 //! - [`kv`](mod@kv): the key-value store
 //! - [`ffi`](mod@ffi): the C ABI, one file for each section of the header
 
@@ -24,6 +25,7 @@ pub mod ffi;
 pub mod io;
 pub mod kv;
 pub mod limits;
+pub mod needles;
 pub mod rpc;
 pub mod status;
 pub mod telemetry;

@@ -30,6 +30,9 @@ pub const MESSAGE_WINDOW: u32 = 256;
 /// Sessions that a peer may open before it has to ask for more: half a second of opening them as fast as it goes.
 pub const SESSION_CREDITS: u32 = 1_024;
 
+/// Sessions that a new peer may open without asking, so that many peers find room; one that opens more asks early.
+pub const FIRST_CREDITS: u32 = 64;
+
 /// Get replies with bytes that wait to be sent to one peer.
 pub const SERVING: u32 = 4_096;
 

@@ -246,7 +246,7 @@ fn perf_measures_what_it_was_told() {
     let folder = Folder::new();
     let server = Server::start(&folder, &[]);
     for address in server.addresses() {
-        for operation in ["get", "put", "message"] {
+        for operation in ["get", "put", "message", "rpc"] {
             for progress in ["polled", "threaded"] {
                 let mut command = rde();
                 command.args(["perf", operation, &address, "--sizes", "8,16KiB", "--iterations", "200"]);

@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rde_status::{InvalidArgument, Ok as OK, StaleHandle};
 use rdma_engine::ffi::call::*;
 use rdma_engine::ffi::context::*;
+use rdma_engine::ffi::exporter::*;
 use rdma_engine::ffi::library::*;
 use rdma_engine::ffi::memory::*;
 use rdma_engine::ffi::operation::*;
@@ -31,6 +32,7 @@ const SESSION: usize = 3;
 const BUFFER: usize = 4;
 const REGION: usize = 5;
 const VOLUME: usize = 6;
+const EXPORTER: usize = 8;
 const INCOMING: usize = 7;
 
 /// Functions whose first parameter is a handle: name, kind of handle, and a call with everything else in order.
@@ -165,6 +167,16 @@ const CALLS: &[Call] = &[
         let mut info = sized(zeroed::<rde_region_details>());
         unsafe { rde_region_info(rde_region { id }, &mut info) }
     }),
+    ("rde_exporter_open", CONTEXT, |id| {
+        let mut exporter = rde_exporter::default();
+        unsafe {
+            rde_exporter_open(rde_context { id }, address(), bytes("/"), null(), &mut exporter, null_mut())
+        }
+    }),
+    ("rde_exporter_address", EXPORTER, |id| {
+        let mut len = 0;
+        unsafe { rde_exporter_address(rde_exporter { id }, null_mut(), 0, &mut len) }
+    }),
     ("rde_volume_info", VOLUME, |id| {
         let mut info = sized(zeroed::<rde_volume_details>());
         unsafe { rde_volume_info(rde_volume { id }, &mut info, null_mut()) }
@@ -191,6 +203,7 @@ const CLOSES: &[Call] = &[
     ("rde_buffer_release", BUFFER, |id| unsafe { rde_buffer_release(rde_buffer { id }) }),
     ("rde_call_release", INCOMING, |id| unsafe { rde_call_release(rde_incoming_call { id }) }),
     ("rde_region_release", REGION, |id| unsafe { rde_region_release(rde_region { id }) }),
+    ("rde_exporter_close", EXPORTER, |id| unsafe { rde_exporter_close(rde_exporter { id }) }),
     ("rde_volume_close", VOLUME, |id| unsafe { rde_volume_close(rde_volume { id }) }),
 ];
 

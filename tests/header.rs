@@ -24,6 +24,7 @@ const SOURCES: &[&str] = &[
     "src/ffi/call.rs",
     "src/ffi/telemetry.rs",
     "src/ffi/volume.rs",
+    "src/ffi/exporter.rs",
 ];
 
 /// What each function's comment must have, in this order (the paragraph's first word, then a colon).

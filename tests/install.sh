@@ -63,6 +63,21 @@ for compiler in gcc clang; do
         [[ $(printf 'one\n\n%s\nlast' "$long" | "$stage/examples/epoll_loop-$kind") == $'one\n\n'"$long"$'\nlast' ]]
     done
 done
+# A server of calls and its client in C, and both in one program in C++.
+for kind in shared static; do
+    declare -n flags=$kind
+    for name in rpc_server rpc_client; do
+        cc -std=c11 -O2 -Wall -Wextra -Wpedantic -Werror "c-examples/$name.c" -o "$stage/examples/$name-$kind" "${flags[@]}"
+    done
+    c++ -std=c++17 -O2 -Wall -Wextra -Wpedantic -Werror c-examples/rpc.cc -o "$stage/examples/rpc-$kind" "${flags[@]}" -pthread
+    echo "== examples: calls, $kind"
+    for address in tcp://127.0.0.1:0 "unix://$stage/rpc.sock"; do
+        c-examples/rpc_demo.sh "$stage/examples/rpc_server-$kind" "$stage/examples/rpc_client-$kind" "$address" > "$stage/said"
+        [[ $(grep -A1 'get colour' "$stage/said" | tail -1) == "  green" ]]
+        [[ $(tail -1 "$stage/said") == "the server has ended" ]]
+    done
+    diff <("$stage/examples/rpc-$kind") <(printf 'connected: OK\nEVERY CALL IS ANSWERED ONCE\nstop: OK\n')
+done
 DEMO_MIB=8 c-examples/demo.sh "$stage/examples/transfer-shared" | tee "$stage/table"
 [[ $(grep -c ' same$' "$stage/table") == 2 ]]
 # A pipe gets no progress bar.

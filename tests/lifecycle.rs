@@ -11,6 +11,7 @@ use rdma_engine::engine::options::{ContextOptions, Mode, WorkerOptions, transpor
 use rdma_engine::engine::request::{COMPLETION_EVENT, Op, Request};
 use rdma_engine::engine::session::Session;
 use rdma_engine::engine::worker::Worker;
+use std::time::Duration;
 
 const CONNECT: u32 = Op::SessionConnect as u32;
 const ACCEPTED: u32 = Op::SessionAccepted as u32;
@@ -332,4 +333,24 @@ fn a_context_that_closes_takes_its_regions_along() {
         client.close().unwrap();
         assert!(handle::REGIONS.get(region).is_none(), "{road}: its handle is stale");
     }
+}
+
+#[test]
+fn what_workers_do_is_counted() {
+    let pair = Pair::new(&unix_address(), &ContextOptions::default(), Mode::Polled, Mode::Threaded);
+    let before = pair.client.worker.stats();
+    assert_eq!((before.counters.connects, before.connect.buckets.iter().sum::<u64>()), (1, 1));
+    assert!(before.connect.max_ns > 0 && before.connect.max_ns == before.connect.sum_ns);
+    let mut out = [Default::default(); 1];
+    for _ in 0..5 {
+        assert_eq!(pair.client.worker.poll(Some(Duration::ZERO), &mut out).unwrap(), 0);
+    }
+    // A poll that waits sleeps once its spin is over.
+    assert_eq!(pair.client.worker.poll(Some(Duration::from_millis(20)), &mut out).unwrap(), 0);
+    pair.client.worker.wake();
+    let after = pair.client.worker.stats().counters;
+    assert_eq!(after.wakes, 1);
+    assert!(after.polls >= before.counters.polls + 6, "{} polls", after.polls);
+    assert!(after.sleeps > before.counters.sleeps, "{} sleeps", after.sleeps);
+    pair.close();
 }

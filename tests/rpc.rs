@@ -207,6 +207,26 @@ fn one_way_calls_arrive_and_nobody_answers() {
 }
 
 #[test]
+fn one_way_calls_are_heard_before_the_end_of_their_session() {
+    everywhere(|name, pair| {
+        for i in 0..5 {
+            let request = Request::call(pair.session.id(), i, &HEADER, b"farewell".as_slice().into());
+            pair.client.submit(Request { user_data: 1, op: Op::OneWay as u16, ..request });
+        }
+        assert_eq!(pair.session.close(50), Status::Ok);
+        pair.wait_client(|c| c.user_data == 50);
+        let mut heard = Vec::new();
+        drive(&mut [&mut pair.client, &mut pair.server], "the end", |nodes| {
+            serve(nodes[1], |call| heard.push(call.method()));
+            nodes[1].kept.iter().any(|c| c.op == Op::SessionClosed as u32)
+        });
+        heard.sort_unstable();
+        assert_eq!(heard, [0, 1, 2, 3, 4], "{name}");
+        pair.server.kept.clear();
+    });
+}
+
+#[test]
 fn what_is_wrong_with_a_call_is_said_before_it_goes() {
     let (_, address, options) = roads().swap_remove(0);
     let mut pair = pair(&address, &options, Mode::Polled, Mode::Polled);

@@ -61,6 +61,7 @@ impl Context {
         config.settings = ucx::settings()?;
         config.ucx_version = library.version();
         config.fabrics = fabric_bits(options.transports);
+        config.secret = options.secret.clone();
         config.keepalive = options.keepalive;
         config.connect_timeout = options.connect_timeout;
         let exports = Arc::new(Exports::new(uuid, options.max_exports));
@@ -156,6 +157,7 @@ impl Context {
     pub fn stats(&self) -> Stats {
         let mut stats = self.meter.snapshot();
         stats.merge(&self.retired.lock());
+        stats.counters.proofs_failed += self.control.counters().proofs_failed.value();
         for worker in self.workers.lock().iter() {
             stats.merge(&worker.stats());
         }

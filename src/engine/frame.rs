@@ -4,6 +4,7 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::call::short;
 use crate::status::Status;
 
 /// First two bytes of every frame: `RD`.
@@ -205,6 +206,11 @@ impl Frame {
         }
     }
 
+    /// What it is for.
+    pub fn kind(&self) -> Option<Kind> {
+        Kind::from_u8(self.kind)
+    }
+
     /// Sets the status of a reply.
     pub fn with_status(mut self, status: Status) -> Frame {
         self.status = (status as i32 as u32).into();
@@ -295,6 +301,17 @@ impl Compact {
         self.bytes[..size_of::<Short>()].copy_from_slice(short.as_bytes());
         self.bytes[size_of::<Short>()..self.len].copy_from_slice(message);
         Ok(())
+    }
+
+    /// Puts a short call or reply together; `false` when it must go as a whole frame.
+    pub fn fill_call(&mut self, kind: Kind, frame: &Frame, header: &[u8], payload: &[u8]) -> bool {
+        match short::encode(&mut self.bytes, kind, frame, header, payload) {
+            Some(len) => {
+                self.len = len;
+                true
+            }
+            None => false,
+        }
     }
 
     /// What goes on the wire.

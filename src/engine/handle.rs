@@ -48,6 +48,8 @@ pub enum Kind {
     Kv = 10,
     /// An export of a buffer; its id travels in keys.
     Export = 11,
+    /// An exporter of needles.
+    Exporter = 12,
 }
 
 /// The slot index that an id names. Two ids alive at once in one table have different ones.

@@ -7,6 +7,7 @@ pub mod bytes;
 pub mod call;
 pub mod context;
 pub mod control;
+pub mod draft;
 pub mod export;
 pub mod fabric;
 pub mod frame;

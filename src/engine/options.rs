@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use super::control::SharedSecret;
+
 /// Transports a context may use (`ContextOptions::transports`), a mask.
 pub mod transport {
     /// Shared memory and CMA, peers of the same host.
@@ -51,6 +53,8 @@ pub struct ContextOptions {
     pub connect_timeout: Duration,
     /// A session without an operation for this long is closed; zero is never.
     pub idle_timeout: Duration,
+    /// What every peer must prove to know, and prove it is known here: nothing is served before. None: nobody is asked.
+    pub secret: Option<SharedSecret>,
     /// Calls of one session that may wait for their answer here.
     pub max_calls: u32,
     /// Bytes of their payloads.
@@ -71,6 +75,7 @@ impl Default for ContextOptions {
             max_message: 16 << 20,
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::ZERO,
+            secret: None,
             max_calls: 1_024,
             max_call_bytes: 64 << 20,
         }

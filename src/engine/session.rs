@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use super::control::Link;
 use super::handle;
@@ -26,6 +27,7 @@ pub struct Session {
     consumed: AtomicU32,
     used: AtomicU32,
     meter: Meter,
+    made: Instant,
 }
 
 impl Session {
@@ -66,6 +68,7 @@ impl Session {
             consumed: AtomicU32::new(0),
             used: AtomicU32::new(0),
             meter: Meter::default(),
+            made: Instant::now(),
         });
         let Some(id) = handle::SESSIONS.insert(session.clone()) else {
             worker.context().unreserve_sessions(1);
@@ -83,6 +86,16 @@ impl Session {
     /// What was given at connect, or to the listener that accepted it.
     pub fn user_data(&self) -> u64 {
         self.user_data
+    }
+
+    /// Time since it was asked for.
+    pub(super) fn age(&self) -> Duration {
+        self.made.elapsed()
+    }
+
+    /// What log lines of it are under.
+    pub(super) fn span(&self) -> tracing::Span {
+        tracing::info_span!("session", id = self.id(), address = self.address())
     }
 
     /// The address that was dialled, or the peer's.

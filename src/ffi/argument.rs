@@ -1,10 +1,15 @@
 //! Checks of what a C caller hands in, and writes of what it gets back.
 #![allow(unsafe_code, reason = "reads and writes memory that the caller vouches for")]
 
-use std::ffi::c_char;
+use std::ffi::{OsStr, c_char};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use super::types::rde_bytes;
 use crate::status::{Error, Result, Status};
+
+/// Longest path, collection or file id, in bytes; the kernel's bound of a path.
+pub(super) const PATH: usize = 4096;
 
 /// Above this, a `struct_size` is not the size of any structure of ours but garbage.
 const STRUCT_SIZE: usize = 64 << 10;
@@ -130,6 +135,19 @@ pub(super) unsafe fn text<'a>(text: rde_bytes, limit: usize, name: &str) -> Resu
     // SAFETY: forwarded from the caller.
     let bytes = unsafe { self::bytes(text, limit, name) }?;
     std::str::from_utf8(bytes).map_err(|_| invalid(format!("{name} is not UTF-8")))
+}
+
+/// A path of the caller: any bytes but NUL.
+///
+/// # Safety
+/// As for [`bytes`].
+pub(super) unsafe fn path(given: rde_bytes, name: &str) -> Result<PathBuf> {
+    // SAFETY: forwarded from the caller.
+    let bytes = unsafe { bytes(given, PATH, name) }?;
+    if bytes.contains(&0) {
+        return Err(invalid(format!("{name} has a NUL in it")));
+    }
+    Ok(Path::new(OsStr::from_bytes(bytes)).to_path_buf())
 }
 
 /// Checks an array of the caller before it becomes a slice: not NULL, aligned, not longer than `limit`.

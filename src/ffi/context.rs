@@ -3,16 +3,18 @@
 
 use std::time::Duration;
 
-use super::argument::{char_array, invalid, output, output_struct, read_struct, text};
+use super::argument::{bytes, char_array, invalid, output, output_struct, read_struct, text};
 use super::types::*;
 use super::{guard, guard_close, handle};
 use crate::engine::context::Context;
 use crate::engine::info::ContextInfo;
-use crate::engine::options::{ContextOptions, transport, way};
+use crate::engine::options::{ContextOptions, SharedSecret, transport, way};
 use crate::status::Result;
 
 /// Longest name of a context, in bytes.
 const NAME: usize = 64;
+/// Longest secret, in bytes.
+const SECRET: usize = 1_024;
 /// Longest list of devices, in bytes.
 const DEVICES: usize = 1_024;
 
@@ -33,7 +35,7 @@ const DEFAULTS: rde_context_options = rde_context_options {
     max_call_bytes: 0,
     max_calls: 0,
     reserved0: 0,
-    reserved: [0; 2],
+    secret: rde_bytes { data: std::ptr::null(), len: 0 },
 };
 
 /// The engine's options from those of the caller.
@@ -43,7 +45,7 @@ const DEFAULTS: rde_context_options = rde_context_options {
 unsafe fn options(options: *const rde_context_options) -> Result<ContextOptions> {
     // SAFETY: forwarded from the caller.
     let given = unsafe { read_struct(options, DEFAULTS, "options") }?;
-    if given.flags != 0 || given.reserved0 != 0 || given.reserved != [0; 2] {
+    if given.flags != 0 || given.reserved0 != 0 {
         return Err(invalid("options: flags and reserved must be zero"));
     }
     if given.transports & !transport::ALL != 0 || given.ways & !way::ALL != 0 {
@@ -57,6 +59,11 @@ unsafe fn options(options: *const rde_context_options) -> Result<ContextOptions>
         idle_timeout: Duration::from_nanos(given.idle_timeout_ns),
         ..ContextOptions::default()
     };
+    // SAFETY: forwarded from the caller.
+    let secret = unsafe { bytes(given.secret, SECRET, "options.secret") }?;
+    if !secret.is_empty() {
+        ours.secret = Some(SharedSecret::new(secret)?);
+    }
     take(&mut ours.transports, given.transports);
     take(&mut ours.ways, given.ways);
     take(&mut ours.memory_limit, given.memory_limit_bytes);
@@ -216,7 +223,6 @@ mod tests {
             rde_context_options { flags: 1, ..DEFAULTS },
             rde_context_options { transports: 8, ..DEFAULTS },
             rde_context_options { ways: 1 << 31, ..DEFAULTS },
-            rde_context_options { reserved: [0, 1], ..DEFAULTS },
             rde_context_options { reserved0: 1, ..DEFAULTS },
         ] {
             // SAFETY: a whole structure with its size.

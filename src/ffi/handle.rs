@@ -7,6 +7,7 @@ use crate::engine::listener::Listener;
 use crate::engine::region::Region;
 use crate::engine::session::Session;
 use crate::engine::worker::Worker;
+use crate::needles::Exporter;
 use crate::status::{Error, Result, Status};
 use crate::volume::Volume;
 
@@ -74,6 +75,20 @@ pub struct rde_incoming_call {
     pub id: u64,
 }
 
+/// Serves the needles of a folder of SeaweedFS volumes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct rde_exporter {
+    /// 0 is none.
+    pub id: u64,
+}
+
+/// An exporter in its table.
+pub(super) struct Serving(pub Exporter);
+
+/// Every open exporter.
+pub(super) static EXPORTERS: Table<Serving> = Table::new(Kind::Exporter, 1 << 16);
+
 /// Every open volume. The engine knows nothing of them.
 pub(super) static VOLUMES: Table<Volume> = Table::new(Kind::Volume, 1 << 16);
 
@@ -98,3 +113,4 @@ resolve!(session, rde_session, Session, SESSIONS, "session");
 resolve!(buffer, rde_buffer, Buffer, BUFFERS, "buffer");
 resolve!(region, rde_region, Region, REGIONS, "region");
 resolve!(volume, rde_volume, Volume, VOLUMES, "volume");
+resolve!(exporter, rde_exporter, Serving, EXPORTERS, "exporter");

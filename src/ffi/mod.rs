@@ -17,6 +17,7 @@ pub mod volume_types;
 // One for each section of the header; tests/header.rs has their order.
 pub mod call;
 pub mod context;
+pub mod exporter;
 pub mod library;
 pub mod memory;
 pub mod operation;

@@ -220,8 +220,10 @@ pub struct rde_context_options {
     pub max_calls: u32,
     /// Zero.
     pub reserved0: u32,
-    /// Zero.
-    pub reserved: [u64; 2],
+    /// 16 to 1,024 random bytes that every peer must have too, for the call; empty: none. Both sides prove that they know
+    /// it, without telling it, before anything is served: a peer that knows another one is PERMISSION_DENIED, one that
+    /// knows none, or asks for none, UNAUTHORIZED. UCX's own ports do not ask for it: see docs/wire.md.
+    pub secret: rde_bytes,
 }
 
 /// Options of a worker. Start from RDE_WORKER_OPTIONS_INIT; a field that is zero takes its default.

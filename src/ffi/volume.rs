@@ -1,12 +1,10 @@
 //! Volume: needles of SeaweedFS volumes on this machine's disk, without a context.
 #![allow(unsafe_code, reason = "exported functions")]
 
-use std::ffi::{OsStr, c_void};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::ffi::c_void;
 use std::sync::Arc;
 
-use super::argument::{bytes, invalid, output, output_struct, read_struct, text};
+use super::argument::{PATH, invalid, output, output_struct, path, read_struct, text};
 use super::handle::VOLUMES;
 use super::types::*;
 use super::volume_types::*;
@@ -14,9 +12,6 @@ use super::{guard, guard_close, handle};
 use crate::status::{Error, Result, Status};
 use crate::volume::needle::Flags;
 use crate::volume::{FileId, Needle, OpenOptions, ReadOptions, Volume};
-
-/// Longest path, collection or file id, in bytes; the kernel's bound of a path.
-const PATH: usize = 4096;
 
 const _: () = {
     assert!(RDE_NEEDLE_COMPRESSED == Flags::COMPRESSED.0 as u32);
@@ -30,19 +25,6 @@ const DEFAULTS: rde_volume_options = rde_volume_options {
     index_dir: rde_bytes { data: std::ptr::null(), len: 0 },
     reserved: [0; 4],
 };
-
-/// A path of the caller: any bytes but NUL.
-///
-/// # Safety
-/// As for [`bytes`].
-unsafe fn path(given: rde_bytes, name: &str) -> Result<PathBuf> {
-    // SAFETY: forwarded from the caller.
-    let bytes = unsafe { bytes(given, PATH, name) }?;
-    if bytes.contains(&0) {
-        return Err(invalid(format!("{name} has a NUL in it")));
-    }
-    Ok(Path::new(OsStr::from_bytes(bytes)).to_path_buf())
-}
 
 /// Opens a SeaweedFS volume and loads its index: `[collection_]id.dat` and `.idx` in a folder. Nothing is ever written
 /// there. The volume is followed as its server appends to it, vacuums it, unmounts and mounts it.

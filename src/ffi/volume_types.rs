@@ -14,6 +14,9 @@ pub const RDE_VOLUME_STORED: u32 = 1 << 1;
 /// Read of a needle: the part that begins at the offset, as far as it goes.
 pub const RDE_VOLUME_RANGE: u32 = 1 << 2;
 
+/// Method of an exporter: reads a needle.
+pub const RDE_METHOD_NEEDLE: u32 = 0x5357_0001;
+
 /// Needle: its data is gzip.
 pub const RDE_NEEDLE_COMPRESSED: u32 = 1 << 0;
 /// Needle: its data is a list of chunks, to be put together by whoever reads it.
@@ -30,6 +33,20 @@ pub struct rde_volume_options {
     /// Zero.
     pub flags: u32,
     /// Where the index is, for the call; empty is beside the data.
+    pub index_dir: rde_bytes,
+    /// Zero.
+    pub reserved: [u64; 4],
+}
+
+/// Options of an exporter. Start from RDE_EXPORTER_OPTIONS_INIT; a field that is zero takes its default.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct rde_exporter_options {
+    /// sizeof(rde_exporter_options).
+    pub struct_size: u32,
+    /// Threads that read the disk, at most 256; 0 is 4.
+    pub threads: u32,
+    /// Where the indexes are, for the call; empty is beside the data.
     pub index_dir: rde_bytes,
     /// Zero.
     pub reserved: [u64; 4],
@@ -79,6 +96,7 @@ pub struct rde_needle {
 
 const _: () = {
     assert!(size_of::<rde_volume_options>() == 56 && offset_of!(rde_volume_options, reserved) == 24);
+    assert!(size_of::<rde_exporter_options>() == 56 && offset_of!(rde_exporter_options, reserved) == 24);
     assert!(size_of::<rde_volume_details>() == 40 && offset_of!(rde_volume_details, generation) == 16);
     assert!(size_of::<rde_needle>() == 48 && offset_of!(rde_needle, checksum) == 40);
 };
@@ -87,6 +105,10 @@ const _: () = {
 // leave no room for padding.
 // SAFETY: see above.
 unsafe impl Versioned for rde_volume_options {
+    const FIRST: usize = 56;
+}
+// SAFETY: see above.
+unsafe impl Versioned for rde_exporter_options {
     const FIRST: usize = 56;
 }
 // SAFETY: see above.

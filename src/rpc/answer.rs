@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::engine::buffer::{Buffer, Span};
 use crate::engine::call::{Call, Header, Piece, Reply};
 use crate::engine::context::Context;
+use crate::engine::draft::Draft;
 use crate::engine::handle;
 use crate::engine::request::{COMPLETION_INLINE, Completion};
 use crate::status::{Error, Result, Status};
@@ -21,6 +22,13 @@ pub enum Part {
         buffer: Arc<Buffer>,
         /// Where the part begins, in bytes.
         offset: u64,
+        /// Bytes.
+        length: usize,
+    },
+    /// The beginning of memory that was filled for this answer, and goes with it.
+    Draft {
+        /// The memory.
+        draft: Draft,
         /// Bytes.
         length: usize,
     },
@@ -60,6 +68,7 @@ impl Answer {
         let piece = |part: &'_ Part| match part {
             Part::Bytes(_) => None,
             Part::Buffer { buffer, offset, length } => Some(Piece::buffer(buffer.id(), *offset, *length)),
+            Part::Draft { draft, length } => Some(Piece::buffer(draft.id(), 0, *length)),
         };
         let pieces: Vec<Piece<'_>> = self
             .parts

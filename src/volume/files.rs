@@ -169,15 +169,19 @@ impl Generation {
 
     /// Whether the files of the volume are still these.
     pub(super) fn is_current(&self, paths: &Paths) -> bool {
-        let identity = |path: PathBuf| std::fs::metadata(path).ok().map(|data| Identity::from(&data));
+        self.has_index(paths)
+            && identity(paths.data("dat")) == Some(self.data_identity)
+            && self.says_the_same(&paths.data("vif"))
+            && !paths.erasure_coded()
+    }
+
+    /// Whether the volume's index is still this one.
+    pub(super) fn has_index(&self, paths: &Paths) -> bool {
         let index = match identity(paths.index("idx")) {
             None if self.index.is_sorted() => identity(paths.index("sdx")),
             found => found,
         };
         index == Some(self.index_identity)
-            && identity(paths.data("dat")) == Some(self.data_identity)
-            && self.says_the_same(&paths.data("vif"))
-            && !paths.erasure_coded()
     }
 
     /// A `.vif` file is written anew at times without saying anything new, which is no reason to load the index again.
@@ -190,6 +194,10 @@ impl Generation {
         }
         same
     }
+}
+
+fn identity(path: PathBuf) -> Option<Identity> {
+    std::fs::metadata(path).ok().map(|data| Identity::from(&data))
 }
 
 fn open_file(path: &Path) -> Result<(File, Metadata)> {

@@ -225,8 +225,8 @@ impl Volume {
                     return Ok(generation.index.follow(&generation.data)? == Change::UpToDate);
                 }
                 // In the middle of a vacuum's commit both open files are still the old ones, and nothing is written
-                // before both are new.
-                Ok(self.paths.committing())
+                // before both are new. An index that is not the old one any more is of a vacuum before this one.
+                Ok(self.paths.committing() && generation.has_index(&self.paths))
             }
         }
     }

@@ -248,11 +248,12 @@ static void structures(void) {
     newer.later = 1;
     CHECK_STATUS(INVALID_ARGUMENT, rde_context_open(&newer.options, &context, &error));
     newer.later = 0;
-    for (int i = 0; i < 4; i++) {
-        newer.options.reserved[i] = 1;
-        CHECK_STATUS(INVALID_ARGUMENT, rde_context_open(&newer.options, &context, &error));
-        newer.options.reserved[i] = 0;
-    }
+    newer.options.reserved0 = 1;
+    CHECK_STATUS(INVALID_ARGUMENT, rde_context_open(&newer.options, &context, &error));
+    newer.options.reserved0 = 0;
+    newer.options.secret = (rde_bytes){"too short", 9};
+    CHECK_STATUS(INVALID_ARGUMENT, rde_context_open(&newer.options, &context, &error));
+    newer.options.secret = (rde_bytes){0};
     newer.options.flags = 1;
     CHECK_STATUS(INVALID_ARGUMENT, rde_context_open(&newer.options, &context, &error));
     CHECK(context.id == 7);

@@ -107,7 +107,7 @@ OFFSET(rde_context_options, idle_timeout_ns, 80);
 OFFSET(rde_context_options, max_message_bytes, 88);
 OFFSET(rde_context_options, max_call_bytes, 96);
 OFFSET(rde_context_options, max_calls, 104);
-OFFSET(rde_context_options, reserved, 112);
+OFFSET(rde_context_options, secret, 112);
 
 SIZE(rde_worker_options, 56);
 OFFSET(rde_worker_options, submission_capacity, 8);
@@ -150,6 +150,9 @@ OFFSET(rde_stats, message, 1064);
 OFFSET(rde_stats, connect, 1336);
 
 SIZE(rde_volume, 8);
+SIZE(rde_exporter, 8);
+SIZE(rde_exporter_options, 56);
+OFFSET(rde_exporter_options, index_dir, 8);
 SIZE(rde_volume_options, 56);
 OFFSET(rde_volume_options, index_dir, 8);
 SIZE(rde_volume_details, 40);
@@ -170,7 +173,7 @@ int main(void) {
     rde_request request = RDE_REQUEST_INIT;
     rde_request zero;
     memset(&zero, 0, sizeof zero);
-    CHECK(options.struct_size == sizeof options && options.reserved[1] == 0);
+    CHECK(options.struct_size == sizeof options && options.secret.len == 0);
     CHECK(memcmp(&request, &zero, sizeof zero) == 0);
     shown("sizes and offsets were asserted by the compiler");
     return check_end();

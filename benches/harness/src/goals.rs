@@ -215,6 +215,70 @@ fn alone() -> Vec<Row> {
         row("memory of a session beyond the first", Bytes, AtMost(2048.0), "session-memory"),
         // Resident memory is counted in pages: below one byte in 100 operations nothing is kept for an operation.
         row("growth over 10⁷ operations", Bytes, AtMost(100_000.0), "growth --operations 10000000"),
+        row("needle map, a live needle", Bytes, AtMost(16.0), "needle-map"),
+        row("rows of a volume's index loaded", Rate, AtLeast(10_000_000.0), "needle-map"),
+    ]
+}
+
+fn calls() -> Vec<Row> {
+    use {Goal::*, Metric::*, Ucx::*};
+    let mut tcp_bandwidth = am_bandwidth(System, "", TCP_OURS, "peer");
+    tcp_bandwidth.extend(am_bandwidth(System, ", eager", TCP_EAGER, "peer"));
+    vec![
+        Row {
+            name: "call 8 B, same host, polled",
+            ucx: System,
+            metric: Microseconds,
+            goal: TimesPeerAtMost(1.6),
+            ours: "call --transport shm --size 8",
+            peers: vec![
+                peer(System, "ucp_am_lat", SHM, "am_lat"),
+                peer(System, "ucp_am_lat, our settings", SHM_OURS, "am_lat --errors peer"),
+            ],
+        },
+        Row {
+            name: "call 8 B, TCP, polled",
+            ucx: System,
+            metric: Microseconds,
+            goal: TimesPeerAtMost(1.15),
+            ours: "call --transport tcp --size 8",
+            peers: vec![
+                peer(System, "ucp_am_lat", TCP, "am_lat"),
+                peer(System, "ucp_am_lat, our settings", TCP_OURS, "am_lat --errors peer"),
+            ],
+        },
+        Row {
+            name: "calls, same host, 64 in flight",
+            ucx: System,
+            metric: Rate,
+            goal: AtLeast(1_500_000.0),
+            ours: "call-rate --transport shm --size 8 --in-flight 64",
+            peers: vec![],
+        },
+        Row {
+            name: "call with 1 MiB, same host",
+            ucx: System,
+            metric: Bandwidth,
+            goal: TimesPeerAtLeast(0.9),
+            ours: "call-bytes --transport shm --size 1048576 --in-flight 16",
+            peers: am_bandwidth(System, "", SHM_OURS, "peer"),
+        },
+        Row {
+            name: "call with 1 MiB, TCP",
+            ucx: System,
+            metric: Bandwidth,
+            goal: TimesPeerAtLeast(0.9),
+            ours: "call-bytes --transport tcp --size 1048576 --in-flight 16",
+            peers: tcp_bandwidth,
+        },
+        Row {
+            name: "1,000 idle sessions, below 1 % of a core",
+            ucx: System,
+            metric: Bytes,
+            goal: AtMost(4_194_304.0),
+            ours: "idle-sessions --target threaded",
+            peers: vec![],
+        },
     ]
 }
 
@@ -222,6 +286,7 @@ fn alone() -> Vec<Row> {
 pub fn rows() -> Vec<Row> {
     let mut all = same_host();
     all.extend(tcp());
+    all.extend(calls());
     all.extend(alone());
     all
 }

@@ -143,6 +143,8 @@ pub enum Operation {
     Put,
     /// Sends messages; a latency is a round trip.
     Message,
+    /// Calls an echo.
+    Rpc,
 }
 
 /// `rde perf`.
@@ -155,7 +157,7 @@ pub struct Perf {
     /// The peer: `tcp://host:port` or `unix:///path`.
     #[serde(skip)]
     pub address: String,
-    /// Sizes [default: 8,4KiB,64KiB,1MiB; messages: 8,4KiB].
+    /// Sizes [default: 8,4KiB,64KiB,1MiB; messages, calls: 8,4KiB].
     #[arg(short, long, env = "RDE_SIZES", value_delimiter = ',', value_name = "SIZE")]
     pub sizes: Option<Vec<Size>>,
     /// Operations in flight when bandwidth is measured [default: 32].

@@ -74,12 +74,22 @@ fn options(engine: &Engine, memory: u64) -> ContextOptions {
 impl Link {
     /// Opens the engine; `memory` is what the command is going to allocate, in bytes.
     pub fn open(engine: &Engine, memory: u64, stop: Stop) -> Result<Link> {
+        Link::open_as(engine, memory, stop, false)
+    }
+
+    /// The same, and calls of peers arrive.
+    pub fn open_called(engine: &Engine, memory: u64, stop: Stop) -> Result<Link> {
+        Link::open_as(engine, memory, stop, true)
+    }
+
+    fn open_as(engine: &Engine, memory: u64, stop: Stop, calls: bool) -> Result<Link> {
         let context = Context::open(&options(engine, memory))?;
         let mode = match engine.progress {
             Some(Progress::Polled) => Mode::Polled,
             Some(Progress::Threaded) | None => Mode::Threaded,
         };
-        let worker = match Worker::open(&context, &WorkerOptions { mode, ..WorkerOptions::default() }) {
+        let worker = match Worker::open(&context, &WorkerOptions { mode, calls, ..WorkerOptions::default() })
+        {
             Ok(worker) => worker,
             Err(error) => {
                 let _ = context.close();

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdma_engine::engine::buffer::Buffer;
-use rdma_engine::engine::request::{Completion, Op, Request};
+use rdma_engine::engine::call::Header;
+use rdma_engine::engine::handle;
+use rdma_engine::engine::request::{COMPLETION_INLINE, Completion, Op, Request};
 use rdma_engine::engine::session::Session;
 use rdma_engine::{Error, Result, Status};
 use serde_json::{Value, json};
@@ -15,7 +17,7 @@ use super::catalogue::{ECHO, Message, overhead};
 use super::latency::Latency;
 use super::link::{self, Link, ended, lost};
 use super::list::ANSWER;
-use super::serve::SCRATCH;
+use super::serve::{ECHO_METHOD, SCRATCH};
 use super::units::{Size, nanoseconds};
 
 /// Local memory that operations in flight use, in bytes.
@@ -101,11 +103,12 @@ pub fn run(run: &Run, perf: &Perf) -> Result<()> {
 fn sizes(perf: &Perf) -> Result<Vec<u64>> {
     let sizes = match (&perf.sizes, perf.operation) {
         (Some(sizes), _) => sizes.iter().map(|size| size.0).collect(),
-        (None, Operation::Message) => vec![8, 4 << 10],
+        (None, Operation::Message | Operation::Rpc) => vec![8, 4 << 10],
         (None, _) => vec![8, 4 << 10, 64 << 10, 1 << 20],
     };
-    let largest = if perf.operation == Operation::Message { ECHO as u64 } else { IN_FLIGHT };
-    let smallest = if perf.operation == Operation::Message { 0 } else { 1 };
+    let carried = matches!(perf.operation, Operation::Message | Operation::Rpc);
+    let largest = if carried { ECHO as u64 } else { IN_FLIGHT };
+    let smallest = if carried { 0 } else { 1 };
     match sizes.iter().find(|size| !(smallest..=largest).contains(*size)) {
         Some(size) => {
             let message =
@@ -119,7 +122,7 @@ fn sizes(perf: &Perf) -> Result<Vec<u64>> {
 impl Bench<'_> {
     /// Opens the peer's scratch memory and allocates ours.
     fn prepare(&mut self, largest: u64, memory: u64) -> Result<()> {
-        if self.operation == Operation::Message {
+        if matches!(self.operation, Operation::Message | Operation::Rpc) {
             self.text = (0..largest).map(|i| i as u8).collect();
             return Ok(());
         }
@@ -162,6 +165,7 @@ impl Bench<'_> {
             Operation::Message => {
                 return Request { session, op: Op::Send as u16, data, ..Request::default() };
             }
+            Operation::Rpc => return Request::call(session, ECHO_METHOD, &Header::default(), data),
             Operation::Get => Op::Get,
             Operation::Put => Op::Put,
         };
@@ -180,8 +184,10 @@ impl Bench<'_> {
 
     /// One at a time. A put is timed with the flush after it, a message with its echo.
     fn latency(&mut self, size: u64) -> Result<Latency> {
-        let echo = Message::Echo(self.text.get(..size as usize).unwrap_or_default().to_vec()).encode(0);
+        let text = self.text.get(..size as usize).unwrap_or_default().to_vec();
+        let echo = if self.operation == Operation::Rpc { text } else { Message::Echo(text).encode(0) };
         let last = match self.operation {
+            Operation::Rpc => Op::Call,
             Operation::Get => Op::Get,
             Operation::Put => Op::Flush,
             Operation::Message => Op::Message,
@@ -219,14 +225,24 @@ impl Bench<'_> {
             if completion.op == Op::Message as u32 {
                 self.link.arrived(completion)?;
             }
+            self.let_go(completion);
             ends |= completion.op == last as u32;
         }
         Ok(ends)
     }
 
+    /// Releases the buffer that a long answer came in.
+    fn let_go(&self, completion: &Completion) {
+        let long = completion.op == Op::Call as u32 && completion.flags & COMPLETION_INLINE == 0;
+        if long && let Some(buffer) = handle::BUFFERS.get(completion.value) {
+            self.link.release(&buffer.arc());
+        }
+    }
+
     /// `depth` at a time. The clock stops when the peer has everything: after a flush, or an echo behind the messages.
     fn bandwidth(&mut self, size: u64, depth: u64) -> Result<(u64, f64)> {
-        let sink = Message::Sink(self.text.get(..size as usize).unwrap_or_default().to_vec()).encode(0);
+        let text = self.text.get(..size as usize).unwrap_or_default().to_vec();
+        let sink = if self.operation == Operation::Rpc { text } else { Message::Sink(text).encode(0) };
         let mut free: Vec<Request<'_>> = (0..depth).map(|slot| self.request(size, slot, &sink)).collect();
         let slots = free.clone();
         let op = u32::from(slots[0].op);
@@ -248,6 +264,7 @@ impl Bench<'_> {
             let count = self.link.poll(&mut out)?;
             for completion in &out[..count] {
                 lost(completion)?;
+                self.let_go(completion);
                 if completion.op == op {
                     let slot = ended(completion)?.user_data;
                     // A message has no memory of its own: any slot is as good.
@@ -257,7 +274,7 @@ impl Bench<'_> {
             }
         }
         match self.operation {
-            Operation::Get => {}
+            Operation::Get | Operation::Rpc => {}
             Operation::Put => {
                 let flush =
                     Request { session: self.session.id(), op: Op::Flush as u16, ..Request::default() };
@@ -310,6 +327,7 @@ fn print(run: &Run, perf: &Perf, rows: &[Row], way: &str, transport: &str) -> Re
         Operation::Get => "get",
         Operation::Put => "put",
         Operation::Message => "message",
+        Operation::Rpc => "rpc",
     };
     let progress = if run.engine.progress == Some(Progress::Polled) { "polled" } else { "threaded" };
     let value = json!({

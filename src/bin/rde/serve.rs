@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdma_engine::engine::buffer::Buffer;
+use rdma_engine::engine::call::{Call, Piece, Reply};
 use rdma_engine::engine::handle;
 use rdma_engine::engine::key::Rights;
 use rdma_engine::engine::listener::Listener;
@@ -42,6 +43,7 @@ struct Server {
     exports: Vec<Export>,
     sessions: u64,
     messages: u64,
+    calls: u64,
 }
 
 /// Serves until SIGINT or SIGTERM, which is success.
@@ -58,8 +60,8 @@ pub fn run(run: &Run, serve: &Serve) -> Result<()> {
         let length = std::fs::metadata(path).map_err(|error| cannot_read(path, &error))?.len();
         memory = memory.saturating_add(length);
     }
-    let link = Link::open(&run.engine, memory, run.stop.clone())?;
-    let mut server = Server { link, exports: Vec::new(), sessions: 0, messages: 0 };
+    let link = Link::open_called(&run.engine, memory, run.stop.clone())?;
+    let mut server = Server { link, exports: Vec::new(), sessions: 0, messages: 0, calls: 0 };
     for path in &files {
         server.export_file(run, path)?;
     }
@@ -75,11 +77,11 @@ pub fn run(run: &Run, serve: &Serve) -> Result<()> {
     for listener in &listeners {
         listener.close()?;
     }
-    let (sessions, messages) = (server.sessions, server.messages);
+    let (sessions, messages, calls) = (server.sessions, server.messages, server.calls);
     server.link.close()?;
     outcome?;
-    let text = format!("served {sessions} sessions and {messages} messages");
-    run.print(&json!({"ended": {"sessions": sessions, "messages": messages}}), &text)
+    let text = format!("served {sessions} sessions, {messages} messages and {calls} calls");
+    run.print(&json!({"ended": {"sessions": sessions, "messages": messages, "calls": calls}}), &text)
 }
 
 fn cannot_read(path: &Path, error: &std::io::Error) -> Error {
@@ -180,6 +182,9 @@ impl Server {
         } else if op == Op::Message as u32 {
             self.messages += 1;
             self.message(completion);
+        } else if op == Op::CallReceived as u32 {
+            self.calls += 1;
+            echo(completion.value);
         } else if let Err(error) = ended(completion) {
             // An answer did not arrive; its peer hears of it by the session's end or its own timeout.
             tracing::warn!(%error, op, "an answer was lost");
@@ -226,6 +231,26 @@ impl Server {
             // Answers that nobody asked for are as good as silence.
             _ => None,
         }
+    }
+}
+
+/// Method that answers what it is called with, for `rde perf rpc`.
+pub const ECHO_METHOD: u32 = 1;
+
+/// Answers a call with what came with it, from where it is.
+fn echo(call: u64) {
+    // Else its session has ended.
+    let Ok(call) = Call::take(call) else { return };
+    if call.method() != ECHO_METHOD {
+        return call.refuse(Status::UnknownMethod, Duration::ZERO);
+    }
+    let bytes = call.bytes().map(<[u8]>::to_vec);
+    let piece = match &bytes {
+        Some(bytes) => Piece::bytes(bytes),
+        None => Piece::buffer(call.buffer(), 0, call.len()),
+    };
+    if let Err((status, call)) = call.reply(&Reply { pieces: &[piece], ..Reply::default() }) {
+        call.refuse(status, Duration::ZERO);
     }
 }
 

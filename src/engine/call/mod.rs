@@ -10,6 +10,7 @@ mod inbound;
 mod kept;
 mod piece;
 mod reply;
+pub mod short;
 mod slots;
 mod table;
 

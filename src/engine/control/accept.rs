@@ -15,7 +15,9 @@ use super::listener::Sockets;
 use super::message::Message;
 use super::notice::Notices;
 use super::peer::Arrival;
+use super::proof::{self, NONCE, Said, Side};
 use super::reactor::{Core, Part, Reactor, Timer, Token};
+use super::throttle::Source;
 use super::{socket, wire};
 use crate::status::{Error, Result, Status};
 
@@ -51,9 +53,10 @@ pub(super) struct Handshake {
     timer: Timer,
 }
 
-/// What a handshake waits for. A proof of the shared secret will be a stage between these two.
+/// What a handshake waits for.
 enum Stage {
     Hello,
+    Proof { hello: Box<Hello>, nonce: [u8; NONCE] },
     Ready { hello: Box<Hello>, agreement: Agreement },
 }
 
@@ -63,6 +66,8 @@ struct Host {
     local: Option<Vec<u8>>,
     links: usize,
     welcomed: Vec<[u8; 16]>,
+    /// Whether who connected may try a secret now.
+    allowed: bool,
 }
 
 /// A connection that sends its last bytes and waits for the peer's end.
@@ -75,6 +80,8 @@ pub(super) struct Closing {
 enum Failure {
     /// Tell the peer.
     Refuse(Error),
+    /// It does not know the secret: tell it, and remember where it came from.
+    Unproved(Error),
     /// It does not speak our protocol, or broke it: not a word.
     Drop(Error),
     /// The peer refused us, with this.
@@ -176,7 +183,9 @@ impl Reactor {
     pub(super) fn on_handshake(&mut self, id: u32) {
         let Some(handshake) = self.handshakes.get(&id) else { return };
         let local = self.listeners.get(&handshake.listener).and_then(|entry| entry.sockets.local_name());
-        let host = Host { local, links: self.links.len(), welcomed: self.welcomed(handshake) };
+        let (welcomed, source) = (self.welcomed(handshake), handshake.source());
+        let allowed = self.throttle.allows(source, Instant::now());
+        let host = Host { local, links: self.links.len(), welcomed, allowed };
         let Some(handshake) = self.handshakes.get_mut(&id) else { return };
         match handshake.advance(&mut self.core, id, &host) {
             Ok(None) => {}
@@ -188,7 +197,9 @@ impl Reactor {
     /// The peers that were welcomed and will be links, while `handshake` still has to be.
     fn welcomed(&self, handshake: &Handshake) -> Vec<[u8; 16]> {
         match handshake.stage {
-            Stage::Hello => self.handshakes.values().filter_map(Handshake::uuid).collect(),
+            Stage::Hello | Stage::Proof { .. } => {
+                self.handshakes.values().filter_map(Handshake::uuid).collect()
+            }
             Stage::Ready { .. } => Vec::new(),
         }
     }
@@ -235,7 +246,17 @@ impl Reactor {
     fn fail_handshake(&mut self, id: u32, failure: Failure) {
         let Some(handshake) = self.take_handshake(id) else { return };
         let counters = &self.core.shared.counters;
+        if let Failure::Unproved(_) | Failure::Refused(Error { status: Status::Unauthorized, .. }) = &failure
+        {
+            counters.proofs_failed.add(1);
+        }
         match failure {
+            Failure::Unproved(error) => {
+                counters.handshakes_failed.add(1);
+                tracing::warn!(%error, "a peer does not know the shared secret");
+                self.throttle.wrong(handshake.source(), Instant::now());
+                self.refuse(handshake.conn, &error);
+            }
             Failure::Gone => {}
             Failure::Refused(error) => {
                 counters.handshakes_failed.add(1);
@@ -306,7 +327,7 @@ impl ListenerEntry {
 impl Handshake {
     fn uuid(&self) -> Option<[u8; 16]> {
         match &self.stage {
-            Stage::Hello => None,
+            Stage::Hello | Stage::Proof { .. } => None,
             Stage::Ready { hello, .. } => Some(hello.uuid),
         }
     }
@@ -344,18 +365,28 @@ impl Handshake {
         host: &Host,
     ) -> std::result::Result<Option<Fabric>, Failure> {
         match (&self.stage, message) {
-            (Stage::Hello, Message::Hello(hello)) => {
-                if !host.has_room(&hello.uuid, core.shared.config.max_links) {
-                    return Err(Failure::Refuse(too_many()));
+            (Stage::Hello, Message::Hello(hello)) if core.shared.config.secret.is_some() => {
+                if !host.allowed {
+                    let text = "too many wrong secrets came from there; try again in a second";
+                    return Err(Failure::Refuse(Error::new(Status::PermissionDenied, text)));
                 }
-                let agreement = core.hello.agree(&hello, self.conn.road()).map_err(Failure::Refuse)?;
-                let offered = self.conn.road() == Road::Tcp && agreement.shared;
-                let local = host.local.clone().filter(|_| offered).unwrap_or_default();
-                let welcome = Message::Welcome { hello: Box::new(core.hello.clone()), local };
-                self.conn.queue(&welcome, None).map_err(Failure::Refuse)?;
-                self.stage = Stage::Ready { hello, agreement };
+                core.hello.agree(&hello, self.conn.road()).map_err(Failure::Refuse)?;
+                let nonce = proof::nonce().map_err(Failure::Refuse)?;
+                self.conn.queue(&Message::Challenge { nonce }, None).map_err(Failure::Refuse)?;
+                self.stage = Stage::Proof { hello, nonce };
                 Ok(None)
             }
+            (Stage::Proof { hello, nonce }, Message::Proof { nonce: answer, proof }) => {
+                let (hello, challenge) = (hello.clone(), *nonce);
+                let answered = check_proof(core, &hello, &challenge, &answer, &proof)?;
+                self.conn.queue(&answered, None).map_err(Failure::Refuse)?;
+                self.welcome(hello, core, host)
+            }
+            // It has no secret to prove.
+            (Stage::Proof { .. }, Message::Refused { status, text }) => {
+                Err(Failure::Refused(Error::new(status, text)))
+            }
+            (Stage::Hello, Message::Hello(hello)) => self.welcome(hello, core, host),
             (Stage::Ready { agreement, .. }, Message::Ready { fabric }) => {
                 check_fabric(fabric, agreement, self.conn.road()).map_err(Failure::Refuse)?;
                 Ok(Some(fabric))
@@ -367,6 +398,47 @@ impl Handshake {
             _ => Err(Failure::Drop(wire::broken("a message that does not belong into a handshake"))),
         }
     }
+
+    /// Who comes from there shares its limit of wrong tries.
+    fn source(&self) -> Source {
+        let (_, peer) = addresses_of(&self.conn);
+        peer.map_or(Source::Local, |peer| Source::Network(peer.ip()))
+    }
+
+    fn welcome(
+        &mut self,
+        hello: Box<Hello>,
+        core: &Core,
+        host: &Host,
+    ) -> std::result::Result<Option<Fabric>, Failure> {
+        if !host.has_room(&hello.uuid, core.shared.config.max_links) {
+            return Err(Failure::Refuse(too_many()));
+        }
+        let agreement = core.hello.agree(&hello, self.conn.road()).map_err(Failure::Refuse)?;
+        let offered = self.conn.road() == Road::Tcp && agreement.shared;
+        let local = host.local.clone().filter(|_| offered).unwrap_or_default();
+        let welcome = Message::Welcome { hello: Box::new(core.hello.clone()), local };
+        self.conn.queue(&welcome, None).map_err(Failure::Refuse)?;
+        self.stage = Stage::Ready { hello, agreement };
+        Ok(None)
+    }
+}
+
+/// Our own proof, if the peer's is right.
+fn check_proof(
+    core: &Core,
+    hello: &Hello,
+    challenge: &[u8; NONCE],
+    answer: &[u8; NONCE],
+    proof: &[u8; NONCE],
+) -> std::result::Result<Message, Failure> {
+    let secret =
+        core.shared.config.secret.as_ref().ok_or_else(|| Failure::Refuse(Status::Internal.into()))?;
+    let said = Said { challenge, answer, dialler: hello, acceptor: None };
+    proof::verify(secret, Side::Dialler, &said, proof).map_err(Failure::Unproved)?;
+    let said = Said { acceptor: Some(&core.hello), ..said };
+    let proof = proof::prove(secret, Side::Acceptor, &said).map_err(Failure::Refuse)?;
+    Ok(Message::Proof { nonce: *challenge, proof })
 }
 
 impl Host {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Fabric;
 use super::hello::{Hello, HostId};
 use super::message::{LOCAL_NAME, Message};
+use super::{Fabric, SharedSecret};
 use crate::status::{Error, Result, Status};
 
 /// Options of a [`super::Control`]. `ControlConfig::new` has the defaults.
@@ -24,6 +24,8 @@ pub struct ControlConfig {
     pub ucx_version: (u32, u32, u32),
     /// Fabrics that may be used: [`Fabric::bit`]s.
     pub fabrics: u32,
+    /// What every peer must prove to know; with none, nobody is asked, and who asks is refused.
+    pub secret: Option<SharedSecret>,
     /// Silence after which a peer is lost.
     pub keepalive: Duration,
     /// For a dial, from its start to the link.
@@ -52,6 +54,7 @@ impl ControlConfig {
             settings: Vec::new(),
             ucx_version: (0, 0, 0),
             fabrics: Fabric::Shared.bit() | Fabric::Network.bit(),
+            secret: None,
             keepalive: Duration::from_secs(3),
             connect_timeout: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(5),

@@ -38,6 +38,8 @@ pub struct Counters {
     pub handshakes_failed: Counter,
     /// Of those, ones that did not speak our protocol at all.
     pub garbage: Counter,
+    /// Of those, ones that did not prove the shared secret, or asked for one.
+    pub proofs_failed: Counter,
     /// Dials that failed.
     pub dials_failed: Counter,
     /// Bytes received.

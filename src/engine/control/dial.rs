@@ -15,6 +15,7 @@ use super::hello::{Hello, Road};
 use super::link::Fabric;
 use super::message::Message;
 use super::peer::Arrival;
+use super::proving::{Proved, Proving};
 use super::reactor::{Core, Part, Reactor, Timer, Token};
 use super::socket::{self, Connecting, Target};
 use super::{Address, Shared, wire};
@@ -46,6 +47,8 @@ pub(super) struct Dial {
     step: Step,
     /// The TCP connection that is kept while the peer's local socket is tried.
     kept: Option<Kept>,
+    /// How far the proof of the shared secret is, on the connection that is greeted.
+    pub(super) proving: Proving,
     last: Option<Error>,
 }
 
@@ -106,6 +109,7 @@ impl Reactor {
             candidates: VecDeque::new(),
             step: Step::Idle,
             kept: None,
+            proving: Proving::default(),
             last: None,
         };
         let named = match &address {
@@ -274,6 +278,7 @@ impl Dial {
         if let Err(error) = conn.queue(&hello, None) {
             return Outcome::Failed(error);
         }
+        self.proving = Proving::default();
         self.step = Step::Greeting(Box::new(conn));
         self.advance(core, id)
     }
@@ -309,7 +314,18 @@ impl Dial {
     }
 
     /// The peer answered our hello.
-    fn answered(&mut self, conn: Conn, message: Message, core: &mut Core, id: u32) -> Outcome {
+    fn answered(&mut self, mut conn: Conn, message: Message, core: &mut Core, id: u32) -> Outcome {
+        match self.proving.take(&message, core) {
+            Ok(Proved::Wait(answer)) => {
+                if let Some(Err(error)) = answer.map(|answer| conn.queue(&answer, None)) {
+                    return Outcome::Failed(error);
+                }
+                self.step = Step::Greeting(Box::new(conn));
+                return self.advance(core, id);
+            }
+            Ok(Proved::Enough) => {}
+            Err(error) => return decline(conn, error, core),
+        }
         match message {
             Message::Welcome { hello, local } => match core.hello.agree(&hello, conn.road()) {
                 Ok(agreement) if self.kept.is_some() => {

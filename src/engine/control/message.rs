@@ -1,6 +1,7 @@
 //! [`Message`]: everything that travels on a control connection, to bytes and back. Decoding trusts nothing.
 
 use super::hello::Hello;
+use super::proof::NONCE;
 use super::wire::{FLAG_DESCRIPTOR, FLAG_OPTIONAL, HEADER_BYTES, Header, Reader, Writer, broken, clip};
 use super::{Attach, Fabric, KeyAsk};
 use crate::limits::{REFUSAL_TEXT, REMOTE_KEY, WORKER_ADDRESS};
@@ -35,7 +36,10 @@ kinds! {
     Welcome = 2,
     /// The handshake ends.
     Refused = 3,
-    // 4 and 5 are kept for proving a shared secret, between Hello and Welcome.
+    /// Who accepted asks for a proof of the shared secret.
+    Challenge = 4,
+    /// A proof.
+    Proof = 5,
     /// Who dialled takes this connection as the link.
     Ready = 6,
     /// Are you there?
@@ -89,6 +93,18 @@ pub enum Message {
         status: Status,
         /// Why, for a person.
         text: String,
+    },
+    /// A proof of the shared secret is wanted.
+    Challenge {
+        /// Random.
+        nonce: [u8; NONCE],
+    },
+    /// A proof of the shared secret.
+    Proof {
+        /// Random, of who dialled; of who accepted, the challenge's.
+        nonce: [u8; NONCE],
+        /// HMAC-SHA256.
+        proof: [u8; NONCE],
     },
     /// This connection is the link.
     Ready {
@@ -224,6 +240,8 @@ impl Message {
             Message::Hello(_) => Kind::Hello,
             Message::Welcome { .. } => Kind::Welcome,
             Message::Refused { .. } => Kind::Refused,
+            Message::Challenge { .. } => Kind::Challenge,
+            Message::Proof { .. } => Kind::Proof,
             Message::Ready { .. } => Kind::Ready,
             Message::Ping => Kind::Ping,
             Message::Pong => Kind::Pong,
@@ -266,6 +284,11 @@ impl Message {
             Message::Refused { status, text } => {
                 out.failure(*status);
                 out.bytes(text.as_bytes(), REFUSAL_TEXT);
+            }
+            Message::Challenge { nonce } => out.array(*nonce),
+            Message::Proof { nonce, proof } => {
+                out.array(*nonce);
+                out.array(*proof);
             }
             Message::Ready { fabric } => out.u8(*fabric as u8),
             Message::Ping | Message::Pong => {}
@@ -351,6 +374,8 @@ impl Message {
                 return Ok(Message::Welcome { local, hello: Box::new(Hello::decode(&mut from)?) });
             }
             Kind::Refused => Message::Refused { status: from.failure()?, text: from.text(REFUSAL_TEXT)? },
+            Kind::Challenge => Message::Challenge { nonce: from.array()? },
+            Kind::Proof => Message::Proof { nonce: from.array()?, proof: from.array()? },
             Kind::Ready => {
                 let fabric = Fabric::from_u8(from.u8()?).ok_or_else(|| broken("an unknown fabric"))?;
                 Message::Ready { fabric }

@@ -24,8 +24,11 @@ mod listener;
 mod message;
 mod notice;
 mod peer;
+mod proof;
+mod proving;
 mod reactor;
 mod socket;
+mod throttle;
 mod wire;
 
 #[cfg(test)]
@@ -44,6 +47,7 @@ pub use hello::{Hello, HostId};
 pub use link::{Credentials, Fabric, Link, LinkState};
 pub use message::{Decoded, Kind, Message};
 pub use notice::{Attach, KeyAsk, KeyGrant, KeyService, Notice, Notices};
+pub use proof::SharedSecret;
 pub use wire::{HEADER_BYTES, WIRE_MAJOR, WIRE_MINOR};
 
 use crate::engine::inbox::Inbox;

@@ -235,7 +235,11 @@ impl Peer {
                     tell(inbox, Notice::Revoked { link: link.clone(), export_id });
                 }
             }
-            Message::Hello(_) | Message::Welcome { .. } | Message::Ready { .. } => {
+            Message::Hello(_)
+            | Message::Welcome { .. }
+            | Message::Challenge { .. }
+            | Message::Proof { .. }
+            | Message::Ready { .. } => {
                 return Err(broken("a message of the handshake on a link"));
             }
         }

@@ -16,6 +16,7 @@ use super::conn::{Conn, Interest};
 use super::dial::{Dial, Slot};
 use super::hello::Hello;
 use super::peer::Peer;
+use super::throttle::Throttle;
 use super::{KeyService, Shared};
 use crate::limits::CONTROL_MESSAGE;
 use crate::status::{Error, Result, Status};
@@ -161,6 +162,8 @@ pub(super) struct Reactor {
     pub dials: HashMap<u32, Dial>,
     pub links: HashMap<u32, Peer>,
     pub closing: HashMap<u32, Closing>,
+    /// Wrong secrets by where they came from.
+    pub throttle: Throttle,
     /// What a dial to an address may share.
     pub by_address: HashMap<String, Slot>,
     /// Resolver threads that run, and the dials that wait for one.
@@ -194,6 +197,7 @@ pub(super) fn spawn(shared: Arc<Shared>, keys: Arc<dyn KeyService>) -> Result<Jo
         dials: HashMap::new(),
         links: HashMap::new(),
         closing: HashMap::new(),
+        throttle: Throttle::default(),
         by_address: HashMap::new(),
         resolvers: 0,
         unresolved: VecDeque::new(),
@@ -209,6 +213,7 @@ pub(super) fn spawn(shared: Arc<Shared>, keys: Arc<dyn KeyService>) -> Result<Jo
 impl Reactor {
     /// Runs until it is stopped; whatever happens, every link is lost and every question answered at the end.
     fn run(&mut self) {
+        let _span = tracing::info_span!("control", context = self.core.shared.config.name).entered();
         let end = match catch_unwind(AssertUnwindSafe(|| self.serve())) {
             Ok(Ok(())) => Error::new(Status::Canceled, "the context closes"),
             Ok(Err(error)) => Error { status: Status::Internal, ..error },

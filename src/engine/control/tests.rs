@@ -35,6 +35,8 @@ fn samples() -> Vec<(Message, &'static str)> {
         (Message::Hello(Box::new(hello())), GOLDEN[0]),
         (Message::Welcome { hello: Box::new(hello()), local: b"rde-x".to_vec() }, GOLDEN[1]),
         (Message::Refused { status, text: "no".into() }, GOLDEN[2]),
+        (Message::Challenge { nonce: [0xC1; 32] }, GOLDEN[21]),
+        (Message::Proof { nonce: [0xC2; 32], proof: [0xC3; 32] }, GOLDEN[22]),
         (Message::Ready { fabric: Fabric::Network }, GOLDEN[3]),
         (Message::Ping, GOLDEN[4]),
         (Message::Pong, GOLDEN[5]),
@@ -56,7 +58,7 @@ fn samples() -> Vec<(Message, &'static str)> {
     ]
 }
 
-const GOLDEN: [&str; 21] = [
+const GOLDEN: [&str; 23] = [
     concat!(
         "52444543720000000100000001000000030000003031323334353637383961626364656604030201e803000001000000",
         "0d000000010000000000010000400000b80b0000626f6f742d69642d31362d62797465732d2d6e65746e732d01006104",
@@ -86,6 +88,12 @@ const GOLDEN: [&str; 21] = [
     "52444543080000001300000004000000f4ffffff",
     "5244454308000000140000000900000000000000",
     "5244454308000000150000000900000000000000",
+    concat!("524445432000000004000000", "c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1"),
+    concat!(
+        "524445434000000005000000",
+        "c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2",
+        "c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3",
+    ),
 ];
 
 fn hex(bytes: &[u8]) -> String {

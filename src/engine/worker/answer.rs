@@ -7,6 +7,7 @@ use super::core::Core;
 use super::fabric::{Ended, Started, Token, lost_status};
 use super::pending::Outcome;
 use super::work::Local;
+use crate::engine::call::short;
 use crate::engine::control::KeyGrant;
 use crate::engine::frame::{Frame, Kind, Operands, Parts, Short};
 use crate::engine::import;
@@ -26,6 +27,9 @@ impl Core {
         let bytes = message.frame();
         if let (Some((short, message)), Data::None) = (Short::decode(bytes), &data) {
             return self.short_message(fabric, &short, message);
+        }
+        if let (Some(call), Data::None) = (short::decode(bytes), &data) {
+            return self.short_call(fabric, &call);
         }
         let decoded = Frame::decode(bytes, data.len() as u64);
         let Ok(Parts { frame, kind, header, inline }) = decoded else {
@@ -56,7 +60,7 @@ impl Core {
     }
 
     /// The peer that a route of ours names, if its frames come over this fabric.
-    fn sender(&mut self, fabric: u64, route: u32) -> Option<u64> {
+    pub(super) fn sender(&mut self, fabric: u64, route: u32) -> Option<u64> {
         let mut peer = self.peer_of(route);
         if peer.is_none() {
             // The notice that a worker attached may be in the inbox while its first frame is here.

@@ -7,11 +7,13 @@ use zerocopy::IntoBytes;
 use super::Worker;
 use super::core::Core;
 use super::fabric::{Started, Token, started};
-use super::pending::Outcome;
+use super::pending::{Outcome, Pending};
 use super::work::{Local, Work, span};
 use crate::engine::buffer::{Buffer, Span};
+use crate::engine::call::short::{self, ShortCall};
 use crate::engine::call::{HEADER, Header, ONCE, Once, Piece, gather};
 use crate::engine::frame::{Compact, FLAG_ONCE, FLAG_REFUSED, Frame, Kind};
+use crate::engine::info::SessionState;
 use crate::engine::pool::UNINITIALISED;
 use crate::engine::request::{COMPLETION_INLINE, Completion, INLINE_MESSAGE, Op, Request};
 use crate::status::Status;
@@ -19,6 +21,7 @@ use crate::telemetry::Count;
 use crate::ucx::{Data, Protocol};
 
 /// A call on its way: what goes out, and what has come back.
+#[derive(Default)]
 pub(in crate::engine) struct Outgoing {
     method: u32,
     header: Header,
@@ -32,8 +35,10 @@ pub(in crate::engine) struct Outgoing {
 }
 
 /// Where a reply's payload is.
+#[derive(Default)]
 enum Landed {
     /// There is none, or it is in the caller's buffer.
+    #[default]
     There,
     Inline([u8; INLINE_MESSAGE]),
     Buffer(Arc<Buffer>),
@@ -69,6 +74,91 @@ impl Work {
 }
 
 impl Core {
+    /// Sends a call that is short at once, without its becoming work first. For anything else, and anything wrong,
+    /// `false`: the long way finds the words.
+    pub(super) fn call_request(&mut self, worker: &Worker, request: &Request<'_>) -> bool {
+        if request.op != Op::Call as u16 || request.flags != 0 || request.buffer != 0 || request.length != 0 {
+            return false;
+        }
+        let (Some(data), Some((method, header, None))) = (request.data.get(), request.call_parts()) else {
+            return false;
+        };
+        let Some(session) = self.recent(request.session).cloned() else { return false };
+        if request.buffer_offset != 0
+            || !short::fits(&header, data.len())
+            || !session.belongs_to(worker)
+            || session.state() != SessionState::Open
+        {
+            return false;
+        }
+        let (index, number) = session.place();
+        let Some(peer) = self.peers.id_at(index).and_then(|id| self.peers.get(id)) else { return false };
+        let Some(endpoint) = peer.open_endpoint() else { return false };
+        let (fabric, id) = (peer.fabric, self.ops.next_id());
+        let mut frame = Frame::new(Kind::Call, peer.route, number, id);
+        frame.method = method.into();
+        frame.deadline = (u64::from(request.timeout_us) * 1_000).into();
+        if !self.compact.fill_call(Kind::Call, &frame, &header.to_wire(), data) {
+            return false;
+        }
+        self.context.touch(&session);
+        let pending = Pending::new(request.user_data, Op::Call, session);
+        self.track(pending, request.timeout_us);
+        match self.fabrics.send(fabric, endpoint, self.compact.as_bytes(), None, Token::Op(id)) {
+            Ok(Started::Done) => {}
+            Ok(Started::Pending) => {
+                if let Some(pending) = self.ops.get_mut(id) {
+                    pending.held += 1;
+                }
+            }
+            Err(status) => self.settle(id, Outcome::of(status)),
+        }
+        true
+    }
+
+    /// A short call or reply has come.
+    pub(super) fn short_call(&mut self, fabric: u64, call: &ShortCall<'_>) {
+        let Some(peer) = self.sender(fabric, call.frame.route.get()) else {
+            return self.context.meter().add(Count::Refused, 1);
+        };
+        let (frame, header, payload) = (&call.frame, &call.header, call.payload);
+        if call.kind != Kind::Reply {
+            return self.call_came(fabric, peer, frame, call.kind, header, payload, Data::None);
+        }
+        if !self.answered_shortly(peer, call) {
+            self.call_answered(fabric, peer, frame, header, payload, Data::None);
+        }
+    }
+
+    /// Completes a call with a reply that needs no memory, if nothing else is to be done.
+    fn answered_shortly(&mut self, peer: u64, call: &ShortCall<'_>) -> bool {
+        let id = call.frame.request.get();
+        let Some(pending) = self.ops.get(id) else { return false };
+        let of_peer = pending.session.place().0 == peer as u32 && pending.op == Op::Call;
+        let idle = pending.held == 0 && pending.outcome.is_none() && pending.call.is_none();
+        let short = call.payload.len() <= INLINE_MESSAGE && call.header[20..] == [0; 4];
+        let zero = call.header == [0; HEADER];
+        if !of_peer || !idle || !short || !(zero || call.payload.is_empty()) {
+            return false;
+        }
+        let Some(pending) = self.ops.remove(id) else { return false };
+        let length = call.payload.len() as u64;
+        let latency = pending.started.map(|started| started.elapsed());
+        pending.session.meter().ended(Op::Call, 0, length, Status::Ok, latency);
+        self.meter.ended(Op::Call, 0, length, Status::Ok, latency);
+        let mut completion = Completion::new(pending.user_data, Op::Call, Status::Ok);
+        completion.length = length;
+        completion.detail = call.frame.status.get().cast_signed();
+        if length > 0 {
+            completion.flags = COMPLETION_INLINE;
+            completion.data[..call.payload.len()].copy_from_slice(call.payload);
+        } else if let Ok(header) = Header::from_wire(call.header) {
+            completion.data.copy_from_slice(header.as_bytes());
+        }
+        self.announce(completion);
+        true
+    }
+
     /// Sends a call.
     pub(super) fn issue_call(&mut self, id: u64) {
         let Some(pending) = self.ops.get_mut(id) else { return };
@@ -113,12 +203,17 @@ impl Core {
         payload: &Local,
         token: Token,
     ) -> Result<Started, Status> {
-        let Local::Gathered(spans) = payload else {
-            return self.send(peer, frame, header, payload, token);
-        };
         let Some(to) = self.peers.get(peer) else { return Err(Status::ConnectionLost) };
         let (fabric, endpoint) = (to.fabric, to.open_endpoint().ok_or(Status::ConnectionLost)?);
         frame.route = to.route.into();
+        let Local::Gathered(spans) = payload else {
+            let short = !matches!(payload, Local::Span(_));
+            let kind = frame.kind().filter(|_| short).ok_or(Status::Internal);
+            if kind.is_ok_and(|kind| self.compact.fill_call(kind, &frame, header, payload.bytes())) {
+                return self.fabrics.send(fabric, endpoint, self.compact.as_bytes(), None, token);
+            }
+            return self.send(peer, frame, header, payload, token);
+        };
         let length = spans.iter().map(Span::len).sum::<usize>();
         if length <= Compact::room(header.len()) {
             let room = self.compact.fill(frame, header, length, 0)?;
@@ -160,7 +255,7 @@ impl Core {
             _ => return self.settle(id, Outcome::of(Status::Protocol)),
         };
         let Some(pending) = self.ops.get_mut(id) else { return };
-        let Some(call) = &mut pending.call else { return };
+        let call = pending.call.get_or_insert_default();
         call.status = frame.status.get().cast_signed();
         call.reply = reply;
         pending.length = length;

@@ -51,10 +51,10 @@ impl Core {
             session.opened(&link, id as u32, channel);
             opened.push((session, channel));
         }
-        let low = !peer.waiting.is_empty() || peer.credits < limits::SESSION_CREDITS / 2;
+        let low = !peer.waiting.is_empty() || peer.credits < limits::FIRST_CREDITS / 2;
         if low && !peer.asked {
             peer.asked = true;
-            self.context.control().ask_credits(&link, peer.route);
+            self.context.control().ask_credits(&link, self.route_of(id));
         }
         for (session, channel) in opened {
             self.context.touch(&session);
@@ -68,18 +68,24 @@ impl Core {
         let count = if outcome.status == Status::Ok { Count::Connects } else { Count::ConnectsFailed };
         session.meter().bump(count, 1);
         self.bump(count, 1);
+        if outcome.status == Status::Ok {
+            // Of the worker only: a session connects once, and histograms are large.
+            self.meter.sample(Op::SessionConnect, session.age());
+            session.span().in_scope(|| tracing::debug!("open"));
+        }
         self.complete(session.user_data(), Op::SessionConnect, outcome);
     }
 
     fn connect_failed(&mut self, session: &Arc<Session>, error: &Error) {
         session.finish(SessionState::Closed);
         let detail = if error.os_errno != 0 { error.os_errno } else { error.transport };
+        let _span = session.span().entered();
         match error.status {
             // What a status alone does not tell: which setting, what was said instead.
             Status::SettingsMismatch | Status::Protocol => {
-                tracing::warn!(address = session.address(), %error, "connect failed");
+                tracing::warn!(%error, "connect failed");
             }
-            _ => tracing::debug!(address = session.address(), %error, "connect failed"),
+            _ => tracing::debug!(%error, "connect failed"),
         }
         self.connected(session, Outcome { detail, value: session.id(), ..Outcome::of(error.status) });
     }
@@ -195,7 +201,7 @@ impl Core {
         let control = self.context.control();
         match made {
             Ok((endpoint, address)) => {
-                let granted = self.context.reserve_sessions(limits::SESSION_CREDITS);
+                let granted = self.context.reserve_sessions(limits::FIRST_CREDITS);
                 let ours = Attach { route: self.route_of(id), address };
                 control.accept_attach(link, request, &self.inbox, ours, granted);
                 if let Some(peer) = self.peers.get_mut(id) {
@@ -321,6 +327,7 @@ impl Core {
     }
 
     pub(super) fn announce_end(&mut self, session: &Arc<Session>, state: SessionState, status: Status) {
+        session.span().in_scope(|| tracing::debug!(?state, %status, "ended"));
         session.finish(state);
         let count = if state == SessionState::Lost { Count::SessionsLost } else { Count::SessionsClosed };
         self.bump(count, 1);

@@ -301,6 +301,7 @@ impl Core {
 
     /// What the user takes no longer counts against the capacity; messages taken are told to their senders.
     pub fn take_completions(&mut self, worker: &Worker, out: &mut [Completion]) -> usize {
+        self.bump(Count::Polls, 1);
         let taken = take(&mut self.out, out);
         let mut answers = 0;
         for completion in &out[..taken] {
@@ -438,6 +439,7 @@ impl Core {
             return Ok(());
         }
         self.fabrics.ring_in(None)?;
+        self.bump(Count::Sleeps, 1);
         let slept = self.fabrics.wait(Some(self.nap(limit)));
         self.inbox.waker().finish_sleep();
         slept

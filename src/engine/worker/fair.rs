@@ -2,11 +2,13 @@
 //! hold up the others.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::inbound::IdHasher;
 use crate::engine::request::Completion;
 
 /// A call that waits to be taken.
@@ -17,7 +19,7 @@ struct Waiting {
 
 #[derive(Default)]
 struct Queues {
-    by_session: HashMap<u64, VecDeque<Waiting>>,
+    by_session: HashMap<u64, VecDeque<Waiting>, BuildHasherDefault<IdHasher>>,
     /// Sessions with something in their queue, in turn.
     turns: VecDeque<u64>,
     /// Empty queues, kept for their memory.

@@ -440,7 +440,11 @@ impl Core {
         }
         let mut dropped = Vec::new();
         for event in self.calls.remove(channel.session.id()) {
-            if let Some(call) = CALLS.take(event.value) {
+            // What was told and not asked is heard, also when its teller has left.
+            if let Some(Some(index)) = CALLS.with(event.value, |call| call.one_way.then_some(call.index)) {
+                dropped.push(index);
+                self.announce(event);
+            } else if let Some(call) = CALLS.take(event.value) {
                 dropped.push(call.index);
                 self.forget_once(&call.session, call.once);
             }

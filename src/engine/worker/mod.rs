@@ -187,7 +187,10 @@ impl Worker {
                 refused = status;
                 break;
             }
-            if core.as_mut().is_some_and(|core| core.send_request(self, request)) {
+            if core
+                .as_mut()
+                .is_some_and(|core| core.send_request(self, request) || core.call_request(self, request))
+            {
                 (accepted, queued) = (accepted + 1, queued + 1);
                 continue;
             }
@@ -268,6 +271,7 @@ impl Worker {
         match self.mode {
             Mode::Polled => self.poll_core(timeout, out),
             Mode::Threaded => {
+                self.meter.add(Count::Polls, 1);
                 let taken = self.poll_delivered(timeout, out)?;
                 self.account(&out[..taken]);
                 Ok(taken)
@@ -449,6 +453,11 @@ impl Worker {
 
     /// Makes a `poll` that waits, or the next one that would, return; the event descriptor becomes readable.
     pub fn wake(&self) {
+        self.meter.add(Count::Wakes, 1);
+        self.end_sleep();
+    }
+
+    fn end_sleep(&self) {
         self.ready.wake();
         self.inbox.waker().wake();
     }
@@ -486,7 +495,7 @@ impl Worker {
         let _ = self.state.compare_exchange(OPEN, POISONED, Ordering::AcqRel, Ordering::Acquire);
         tracing::error!(worker = self.id(), "panic contained, worker poisoned");
         // Its thread ends what waits.
-        self.wake();
+        self.end_sleep();
     }
 
     fn state_status(&self) -> std::result::Result<(), Status> {

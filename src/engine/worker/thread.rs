@@ -18,6 +18,7 @@ pub(super) fn start(worker: &Arc<Worker>) -> Result<()> {
 }
 
 fn run(worker: &Worker) {
+    let _span = tracing::info_span!("worker", id = worker.id()).entered();
     let mut idle: Option<Instant> = None;
     while worker.state.load(Ordering::Acquire) == OPEN {
         let mut core = worker.core.lock();

@@ -12,8 +12,10 @@ use crate::status::Status;
 use zerocopy::FromBytes;
 
 /// Local memory of an operation.
+#[derive(Default)]
 pub(in crate::engine) enum Local {
     /// None.
+    #[default]
     None,
     /// Registered memory; a counted reference, so that releasing the buffer waits for the operation.
     Span(Span),

@@ -33,7 +33,7 @@ pub fn handle_lookup(arguments: &Arguments) -> Done {
 }
 
 /// Opens `count` sessions to a connected peer and waits until all are open.
-fn open_many(node: &Node, address: &str, count: usize) -> Done<Vec<u64>> {
+pub fn open_many(node: &Node, address: &str, count: usize) -> Done<Vec<u64>> {
     let mut sessions = Vec::with_capacity(count);
     let mut out = vec![Completion::default(); 256];
     let mut opened = 0;

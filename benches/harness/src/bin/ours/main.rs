@@ -14,18 +14,25 @@
 //! | `get --transport shm\|tcp --size N [--in-flight N] [--target threaded]` | `median_us`, `gb_per_s`, `ops_per_s` | into a registered buffer, out of an exported engine buffer; with `--target threaded` the target's owner never polls |
 //! | `put --transport shm --size N` | the same | put and flush |
 //! | `message --transport shm --size N` | `median_us` | a round trip, both sides polled |
+//! | `call --transport shm\|tcp --size N` | `median_us` | a call answered with its payload, both sides polled |
+//! | `call-rate --in-flight N` | `ops_per_s` | the same, N calls outstanding on one session |
+//! | `call-bytes --transport shm\|tcp --size N --in-flight N` | `gb_per_s` | calls with a payload from a registered buffer, answered without one |
+//! | `idle-sessions` | `value` | bytes of both processes for 1,000 sessions beyond the first; fails when the target uses 1 % of a core or more |
 //! | `handle-lookup` | `median_us` | resolving one live handle of many |
 //! | `session-open` | `ops_per_s` | sessions to a peer that is connected |
 //! | `session-memory` | `value` | bytes of both processes for each session beyond the first |
 //! | `growth --operations N` | `value` | bytes that both processes grew by, after warm-up (`smaps_rollup`, Pss) |
+//! | `needle-map` | `ops_per_s`, `value` | rows of an index loaded a second; bytes of the map a live needle |
 //!
 //! All take `--ms N`, the time to measure, and print `ucx`, the version that they ran on.
 
 mod alone;
+mod call;
 mod measure;
 mod node;
 mod target;
 mod transfer;
+mod volume;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -35,7 +42,8 @@ use clap::Parser;
 /// What to measure.
 #[derive(Parser, Clone, Debug)]
 pub struct Arguments {
-    /// The test: get, put, message, handle-lookup, session-open, session-memory, growth.
+    /// The test: get, put, message, call, call-rate, call-bytes, idle-sessions, handle-lookup, session-open, session-memory,
+    /// growth, needle-map.
     test: String,
     /// shm or tcp.
     #[arg(long, default_value = "shm")]
@@ -85,10 +93,15 @@ fn run(arguments: &Arguments) -> measure::Done {
     match arguments.test.as_str() {
         "get" | "put" => transfer::one_sided(arguments),
         "message" => transfer::message(arguments),
+        "call" => call::round_trips(arguments),
+        "call-rate" => call::rate(arguments),
+        "call-bytes" => call::bytes(arguments),
+        "idle-sessions" => call::idle(arguments),
         "handle-lookup" => alone::handle_lookup(arguments),
         "session-open" => alone::session_open(arguments),
         "session-memory" => alone::session_memory(arguments),
         "growth" => alone::growth(arguments),
+        "needle-map" => volume::needle_map(arguments),
         _ => Err("unknown test; the tests are listed at the top of ours/main.rs".into()),
     }
 }

@@ -33,7 +33,8 @@ impl Node {
         };
         let context = Context::open(&options)?;
         let capacity = 1 << 18;
-        let options = WorkerOptions { mode, completion_capacity: capacity, ..WorkerOptions::default() };
+        let options =
+            WorkerOptions { mode, completion_capacity: capacity, calls: true, ..WorkerOptions::default() };
         let worker = Worker::open(&context, &options)?;
         Ok(Node { context, worker })
     }

@@ -48,6 +48,9 @@ pub fn serve(arguments: &Arguments) -> Done {
 /// Answers every message with itself.
 fn echo(node: &Node, out: &mut [Completion]) -> Done {
     let taken = node.worker.poll(Some(Duration::from_millis(10)), out)?;
+    for call in out[..taken].iter().filter(|c| c.op == Op::CallReceived as u32) {
+        crate::call::answer(call)?;
+    }
     for message in
         out[..taken].iter().filter(|c| c.op == Op::Message as u32 && c.flags & COMPLETION_EVENT != 0)
     {

@@ -1,0 +1,114 @@
+package rdmaengine
+
+import (
+	"context"
+	"sync"
+)
+
+// methodNeedle is RDE_METHOD_NEEDLE.
+const methodNeedle = 0x5357_0001
+
+// Exporter serves the needles of every SeaweedFS volume in a folder to other processes, with threads of the library: no
+// byte goes through Go. It never writes there.
+type Exporter struct {
+	id      uint64
+	address string
+	once    sync.Once
+}
+
+// ExportOptions of an exporter; zero fields take their defaults.
+type ExportOptions struct {
+	// IndexDir is where the indexes are; empty is beside the data.
+	IndexDir string
+	// Threads that read the disk, at most 256; 0 is 4.
+	Threads int
+}
+
+// Export serves the volumes of a folder at an address, as of Listen. Volumes that come and go are noticed. Whoever reaches
+// the address may read what he has a file id with its cookie for: tokens are not looked at. Close it before the engine.
+func (e *Engine) Export(address, dir string, options ExportOptions) (*Exporter, error) {
+	if options.Threads < 0 {
+		return nil, fail("export", StatusInvalidArgument)
+	}
+	id, err := exporterOpen(e.context, address, dir, &options)
+	if err != nil {
+		return nil, e.plain("export", err)
+	}
+	x := &Exporter{id: id, address: exporterAddress(id)}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		x.Close()
+		return nil, closedFailure("export")
+	}
+	e.exporters = append(e.exporters, x)
+	return x, nil
+}
+
+// Address is where the exporter is, in the form to dial, with the port that was picked.
+func (x *Exporter) Address() string { return x.address }
+
+// Close ends it: reads that run end first. A second Close does nothing.
+func (x *Exporter) Close() error {
+	x.once.Do(func() { exporterClose(x.id) })
+	return nil
+}
+
+// NeedleOptions say how to read a needle. The zero value reads it whole, deleted or not, as SeaweedFS's own readers do.
+type NeedleOptions struct {
+	// Live: a needle that was deleted is StatusDeleted, also while its bytes are there.
+	Live bool
+	// Stored: chunk manifests, and parts of compressed data, are given out as they are stored.
+	Stored bool
+	// Part: Length bytes from Offset on, as far as the data goes; parts are not checked against the checksum.
+	Part           bool
+	Offset, Length int64
+	// Into is where the data goes; zero: it has memory of its own.
+	Into BufferRange
+}
+
+// Needle is what an exporter answered. Its bytes are the caller's until the release.
+type Needle struct {
+	Message
+	// Length in bytes of what was read, also into a buffer of the caller's.
+	Length int
+	// DataLength is the length in bytes of all stored data.
+	DataLength int64
+	// Compressed: the data is gzip. Manifest: it is a list of chunks. Deleted: it was deleted.
+	Compressed, Manifest, Deleted bool
+	// LastModified in Unix seconds; 0 is unknown.
+	LastModified int64
+}
+
+func (o *NeedleOptions) call(fileID string) *Call {
+	c := &Call{Method: methodNeedle, Payload: []byte(fileID), Into: o.Into}
+	for bit, on := range []bool{o.Live, o.Stored, o.Part} {
+		if on {
+			c.Header.Flags |= 1 << bit
+		}
+	}
+	if o.Part {
+		c.Header.Offset, c.Header.Len = uint64(o.Offset), uint64(o.Length)
+	}
+	return c
+}
+
+// ReadNeedle reads a needle, such as "3,01637037d6", from the exporter that the session goes to. Whole needles are checked
+// there. Why one is not served is an *Error: StatusNotFound, StatusDeleted, StatusCookieMismatch, StatusExpired,
+// StatusIneligible (use HTTP), StatusCorrupted, StatusStale and StatusBusy (try again, or use HTTP), StatusOutOfRange.
+func (s *Session) ReadNeedle(ctx context.Context, fileID string, options NeedleOptions) (Needle, error) {
+	reply, err := s.Call(ctx, options.call(fileID))
+	if err != nil {
+		return Needle{}, err
+	}
+	if reply.Status != 0 {
+		reply.Release()
+		return Needle{}, fail("read needle", Status(reply.Status))
+	}
+	flags := reply.Header.Flags
+	return Needle{
+		Message: reply.Message, Length: reply.Length,
+		DataLength: int64(reply.Header.Offset), LastModified: int64(reply.Header.Len),
+		Compressed: flags&1 != 0, Manifest: flags&(1<<7) != 0, Deleted: flags&(1<<8) != 0,
+	}, nil
+}

@@ -1,0 +1,220 @@
+//! Needles over the wire: what an exporter serves is what a volume has, with the same verdicts, while volumes come, grow,
+//! are vacuumed and go.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(dead_code, reason = "the writer is shared with the tests of volumes")]
+
+mod common;
+#[path = "volume/writer.rs"]
+mod writer;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use common::{roads, wait_for};
+use rdma_engine::Status;
+use rdma_engine::engine::context::Context;
+use rdma_engine::engine::options::ContextOptions;
+use rdma_engine::needles::{Exporter, ExporterOptions, METHOD, needle, read};
+use rdma_engine::rpc::{Client, ClientOptions, Header, Outgoing, Piece, Replied};
+use writer::{Format, Put, Writer};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+struct Fixture {
+    exporter: Exporter,
+    client: Client,
+    address: String,
+    contexts: [Arc<Context>; 2],
+}
+
+impl Fixture {
+    fn new(address: &str, options: &ContextOptions, dir: &Path) -> Fixture {
+        let contexts = [Context::open(options).unwrap(), Context::open(options).unwrap()];
+        let options = ExporterOptions::default();
+        let exporter = Exporter::open(&contexts[0], address, dir.to_owned(), &options).unwrap();
+        let client = Client::open(&contexts[1], &ClientOptions::default()).unwrap();
+        let address = exporter.address().to_owned();
+        Fixture { exporter, client, address, contexts }
+    }
+
+    fn call(&self, file_id: &str, offset: u64, len: u64, flags: u32) -> Replied {
+        let header = Header { offset, len, flags, reserved: 0 };
+        let pieces = &[Piece::bytes(file_id.as_bytes())];
+        let call = Outgoing { method: METHOD, header, pieces, timeout: TIMEOUT, reply: None };
+        self.client.call(&self.address, &call).unwrap()
+    }
+
+    fn read(&self, file_id: &str) -> Result<Vec<u8>, Status> {
+        let replied = self.call(file_id, 0, 0, 0);
+        match Status::from_i32(replied.status) {
+            Some(Status::Ok) => Ok(replied.body.to_vec()),
+            status => Err(status.unwrap()),
+        }
+    }
+
+    fn close(self) {
+        self.client.close();
+        self.exporter.close();
+        drop((self.client, self.exporter));
+        for context in self.contexts {
+            context.close().unwrap();
+        }
+    }
+}
+
+fn data(id: u64, version: u64) -> Vec<u8> {
+    let length = (id * 7919 + version * 104_729) % 30_000;
+    (0..length).map(|i| (i * 31 + id + version) as u8).collect()
+}
+
+fn put(id: u64, version: u64) -> Put {
+    Put { id, cookie: id as u32, data: data(id, version), append_at_ns: 1, ..Put::default() }
+}
+
+fn file_id(volume: u32, id: u64) -> String {
+    format!("{volume},{id:02x}{:08x}", id as u32)
+}
+
+#[test]
+fn needles_arrive_whole_in_parts_and_with_their_verdicts() {
+    for (road, address, options) in roads() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = Writer::create(dir.path(), "photos_7", Format::default());
+        (1..100).for_each(|id| writer.put(&put(id, 1)));
+        writer.put(&Put { flags: 1, ..put(100, 1) });
+        writer.put(&Put { flags: 0x80, ..put(101, 1) });
+        writer.put(&Put { data: vec![], ..put(102, 1) });
+        writer.put(&Put { last_modified: Some(1_700_000_000), ..put(103, 1) });
+        writer.delete(5, 5);
+        let fixture = Fixture::new(&address, &options, dir.path());
+        for id in (1..100).chain([103]) {
+            assert_eq!(fixture.read(&file_id(7, id)), Ok(data(id, 1)), "{road}: needle {id}");
+        }
+        assert_eq!(fixture.read(&file_id(7, 102)), Ok(vec![]));
+        let with_time = fixture.call(&file_id(7, 103), 0, 0, 0).header;
+        assert_eq!((with_time.offset, with_time.len), (data(103, 1).len() as u64, 1_700_000_000));
+        let part = fixture.call(&file_id(7, 9), 100, 50, read::RANGE);
+        assert_eq!(part.body.to_vec(), data(9, 1)[100..150], "{road}");
+        assert_eq!(part.header.offset, data(9, 1).len() as u64);
+        let deleted = fixture.call(&file_id(7, 5), 0, 0, 0);
+        assert_eq!((deleted.status, deleted.body.to_vec()), (0, data(5, 1)));
+        assert_eq!(deleted.header.flags & needle::DELETED, needle::DELETED);
+        let status = |file: &str, offset, flags| {
+            Status::from_i32(fixture.call(file, offset, 10, flags).status).unwrap()
+        };
+        assert_eq!(status(&file_id(7, 5), 0, read::LIVE), Status::Deleted);
+        assert_eq!(status(&file_id(7, 9), 1 << 40, read::RANGE), Status::OutOfRange);
+        assert_eq!(status(&file_id(7, 100), 1, read::RANGE), Status::Ineligible);
+        assert_eq!(status(&file_id(7, 100), 0, 0), Status::Ok);
+        assert_eq!(status(&file_id(7, 101), 0, 0), Status::Ineligible);
+        assert_eq!(status(&file_id(7, 101), 0, read::STORED), Status::Ok);
+        assert_eq!(status("7,0900000008", 0, 0), Status::CookieMismatch);
+        assert_eq!(status(&file_id(7, 200), 0, 0), Status::NotFound);
+        assert_eq!(status(&file_id(8, 1), 0, 0), Status::NotFound);
+        assert_eq!(status("nonsense", 0, 0), Status::InvalidArgument);
+        assert_eq!(status(&file_id(7, 9), 0, 1 << 30), Status::InvalidArgument);
+        assert_eq!(status(&"7,".repeat(5000), 0, 0), Status::InvalidArgument);
+        fixture.close();
+    }
+}
+
+#[test]
+fn volumes_come_grow_and_go() {
+    let (_, address, options) = roads().swap_remove(0);
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new(&address, &options, dir.path());
+    assert_eq!(fixture.read(&file_id(3, 1)), Err(Status::NotFound));
+    let mut writer = Writer::create(dir.path(), "3", Format::default());
+    writer.put(&put(1, 1));
+    wait_for("the new volume", || fixture.read(&file_id(3, 1)) == Ok(data(1, 1)));
+    // What was acknowledged is there at once.
+    for version in 2..50 {
+        writer.put(&put(1, version));
+        assert_eq!(fixture.read(&file_id(3, 1)), Ok(data(1, version)));
+    }
+    writer.vacuum();
+    assert_eq!(fixture.read(&file_id(3, 1)), Ok(data(1, 49)));
+    for extension in ["dat", "idx"] {
+        fs::rename(writer.path(extension), dir.path().join(format!("gone.{extension}"))).unwrap();
+    }
+    wait_for("the volume to be gone", || fixture.read(&file_id(3, 1)) == Err(Status::NotFound));
+    wait_for("its files to be let go", || {
+        fixture.exporter.volumes().is_empty() || {
+            let _ = fixture.read(&file_id(3, 1));
+            false
+        }
+    });
+    for extension in ["dat", "idx"] {
+        fs::rename(dir.path().join(format!("gone.{extension}")), writer.path(extension)).unwrap();
+    }
+    wait_for("the volume to be back", || fixture.read(&file_id(3, 1)) == Ok(data(1, 49)));
+    fixture.close();
+}
+
+/// What these bytes are.
+fn what(got: &[u8]) -> String {
+    let known = (1..=20).flat_map(|id| (0..400).map(move |version| (id, version)));
+    let found: Vec<_> = known.filter(|(id, version)| data(*id, *version) == got).collect();
+    format!("{} bytes, those of {found:?}", got.len())
+}
+
+#[test]
+fn no_wrong_byte_while_a_writer_appends_and_vacuums() {
+    for (road, address, options) in roads() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = Writer::create(dir.path(), "1", Format::default());
+        (1..=20).for_each(|id| writer.put(&put(id, 0)));
+        let fixture = Fixture::new(&address, &options, dir.path());
+        let versions: Vec<AtomicU64> = (0..=20).map(|_| AtomicU64::new(0)).collect();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let readers: Vec<_> = (0..3u64)
+                .map(|start| {
+                    let (fixture, versions, stop) = (&fixture, &versions, &stop);
+                    scope.spawn(move || {
+                        let mut reads = 0;
+                        while !stop.load(Ordering::Acquire) || reads < 20 {
+                            let id = 1 + (start * 7 + reads) % 20;
+                            let before = versions[id as usize].load(Ordering::Acquire);
+                            let got = fixture.read(&file_id(1, id));
+                            let after = versions[id as usize].load(Ordering::Acquire);
+                            match got {
+                                // The writer tells of a version after it has written it.
+                                Ok(got) => assert!(
+                                    (before..=after + 1).any(|version| data(id, version) == got),
+                                    "{road}: needle {id} between {before} and {after}, not {}",
+                                    what(&got)
+                                ),
+                                // "Try again" is an answer; wrong bytes are not.
+                                Err(status) => {
+                                    assert!(
+                                        matches!(status, Status::Stale | Status::Busy),
+                                        "{road}: {status:?}"
+                                    )
+                                }
+                            }
+                            reads += 1;
+                        }
+                    })
+                })
+                .collect();
+            for round in 1..=300u64 {
+                let id = 1 + round % 20;
+                let version = versions[id as usize].load(Ordering::Acquire) + 1;
+                writer.put(&put(id, version));
+                versions[id as usize].store(version, Ordering::Release);
+                if round % 30 == 0 {
+                    writer.vacuum();
+                }
+            }
+            stop.store(true, Ordering::Release);
+            readers.into_iter().for_each(|reader| reader.join().unwrap());
+        });
+        fixture.close();
+    }
+}
