@@ -47,8 +47,8 @@ fn pages_in_memory_stay_below_the_budget(io: Choice) {
             completions.next(None).unwrap().result.unwrap();
         }
         let stats = engine.stats();
-        // The cache, 256 pages read ahead, and four for each of 28 tasks.
-        assert!(stats.pool_pages_most <= 64 + 256 + 4 * 28, "{stats:?}");
+        // The cache, 512 pages read ahead, and four for each of 28 tasks.
+        assert!(stats.pool_pages_most <= 64 + 512 + 4 * 28, "{stats:?}");
         // The index is smaller than the cache; with data pages it is full.
         let cached = if cache_data_pages { 64..=64 } else { 2..=63 };
         assert!(stats.pages_read > 2_000 && cached.contains(&stats.cached_pages), "{stats:?}");

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 /// Pages that are on their way for one batch.
-const WINDOW: usize = 96;
+const WINDOW: usize = 64;
 
 /// Reads the pages that hold the keys of `ops`, in order, no more than a window ahead. Stops at the first error: the
 /// writer meets it too.

@@ -22,9 +22,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// Bytes of writes under way before a writer waits for the oldest.
-const UNDER_WAY: usize = 8 << 20;
+const UNDER_WAY: usize = 4 << 20;
 /// Buffers of long writes that are kept for the next ones.
-const SPARE: usize = 8;
+const SPARE: usize = 4;
 
 /// A partition's files. Writes are under way when `write` returns; `sync` waits for them and says what failed.
 #[derive(Clone, Debug)]
@@ -114,6 +114,14 @@ impl Files {
     }
 
     fn write_buffer(&self, len: usize) -> Result<Buffer> {
+        // A single page fits the pool, as long as that leaves enough for readers.
+        let pool = self.0.pages.disk().pool();
+        if len <= self.0.page_size
+            && pool.capacity() - pool.used() > self.0.pages.reserve() / 2
+            && let Some(buffer) = pool.take()
+        {
+            return Ok(buffer);
+        }
         let mut spare = self.0.spare.borrow_mut();
         let fitting = spare.iter().position(|buffer| buffer.len() >= len && buffer.len() / 2 <= len);
         let buffer = match fitting {
@@ -135,7 +143,8 @@ impl Files {
         }
         let mut spare = self.0.spare.borrow_mut();
         if spare.len() < SPARE {
-            spare.extend(ended.buffer);
+            // Slots of the pool go back to it.
+            spare.extend(ended.buffer.filter(|buffer| buffer.len() > self.0.page_size));
         }
         true
     }

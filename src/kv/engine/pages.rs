@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 /// Pages that were read ahead and not asked for yet, at most.
-pub const AHEAD: usize = 256;
+pub const AHEAD: usize = 512;
 /// Pages that a task holds at a time: a data page, its neighbour, an index page, one of a value's.
 const HELD: usize = 4;
 /// Pages that are found in memory before a task lets others run.
@@ -29,6 +29,7 @@ pub struct Pages {
     disk: Rc<Disk>,
     page_size: usize,
     data_too: bool,
+    reserve: usize,
     cache: RefCell<Cache>,
     loading: RefCell<Mixed<Key, Rc<Loading>>>,
     ahead: RefCell<VecDeque<Key>>,
@@ -72,6 +73,7 @@ impl Pages {
             disk: Disk::open(&disk)?,
             page_size,
             data_too: options.cache_data_pages,
+            reserve,
             cache: RefCell::new(Cache::new(limit)),
             loading: RefCell::default(),
             ahead: RefCell::default(),
@@ -84,6 +86,11 @@ impl Pages {
     /// The disk.
     pub fn disk(&self) -> &Rc<Disk> {
         &self.disk
+    }
+
+    /// Pages of the pool beyond those that are cached: what tasks hold, and what is read ahead.
+    pub fn reserve(&self) -> usize {
+        self.reserve
     }
 
     /// What is counted.

@@ -109,8 +109,7 @@ pub fn run(
             start_upkeep(&shard, closed).for_each(|task| writes.start(serve(shard.clone(), task)));
             continue;
         }
-        // What the disk ends wakes the sleeper at once; only requests are worth waiting for.
-        if now < busy_until && disk.operations() == 0 {
+        if now < busy_until {
             std::hint::spin_loop();
             continue;
         }
