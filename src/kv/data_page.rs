@@ -93,7 +93,7 @@ impl<'a> Entries<'a> {
     /// The next entry; its key is then in [`Entries::key`].
     pub fn step(&mut self) -> Decoded<Option<Entry<'a>>> {
         let at = self.walk.reader.at();
-        if self.walk.reader.is_empty() {
+        if self.walk.at_end()? {
             return Ok(None);
         }
         let restart = self.walk.at_restart()?;

@@ -91,7 +91,7 @@ pub struct Children<'a> {
 impl Children<'_> {
     /// The next child; its separator is then in [`Children::separator`].
     pub fn step(&mut self) -> Decoded<Option<PageId>> {
-        if self.walk.reader.is_empty() {
+        if self.walk.at_end()? {
             return Ok(None);
         }
         let at = self.walk.reader.at();
