@@ -33,8 +33,11 @@ pub const SESSION_CREDITS: u32 = 1_024;
 /// Get replies with bytes that wait to be sent to one peer.
 pub const SERVING: u32 = 4_096;
 
-/// Fabrics (shared memory, sets of network devices) below one worker; each costs 2 MiB and 9 descriptors.
+/// Sets of network devices below one worker; each costs a UCX worker of 2 MiB and 9 descriptors.
 pub const FABRICS: usize = 8;
+
+/// Workers of this host that one worker may be attached to; each costs a UCX worker of 2 MiB and 9 descriptors.
+pub const LOCAL_PEERS: usize = 256;
 
 /// Capacity of a submission or completion queue.
 pub const QUEUE: usize = 1 << 20;

@@ -77,7 +77,8 @@ fn a_target_is_killed() {
              {good} ok, {lost} lost",
             road.name
         );
-        assert!(lost > 0, "it was killed in the middle");
+        // Mapped memory needs nobody: all may be done before the death is noticed.
+        assert!(lost > 0 || road.name == "mapped", "it was killed in the middle");
         assert!(took < BOUND, "{took:?}");
         peer.reap();
         node.context.release_buffer(&transfer.buffer).unwrap();
@@ -120,7 +121,6 @@ fn one_get(node: &mut Node, address: &str, key: &[u8]) {
 }
 
 #[test]
-#[ignore = "fails now and then: the defect behind it is not found yet"]
 fn an_initiator_is_killed() {
     let _alone = alone();
     for (road, op) in ways().into_iter().flat_map(|road| [Op::Get, Op::Put].map(|op| (road.clone(), op))) {
@@ -155,7 +155,7 @@ fn an_initiator_is_killed() {
                 "{}, {op:?}, initiator killed: {took:?} (process gone after {gone:?}), {lost} lost, round {round}",
                 road.name
             );
-            assert!(lost > 1, "the session, and what was pending: {:?}", node.kept);
+            assert!(lost > 0, "the session: {:?}", node.kept);
             assert!(took < BOUND, "{took:?}");
             assert_eq!(node.kept.len(), 21, "{:?}", node.kept);
             node.kept.clear();
@@ -166,10 +166,8 @@ fn an_initiator_is_killed() {
         drop(mine);
         common::wait_for("nobody holds it any more", || {
             let info = node.context.info().unwrap();
-            // What UCX does not let go of after a death stays with it: here the one buffer of each round.
-            info.memory_retired == 0 && info.sessions == 0 && info.memory_used <= 16 << 20
+            info.memory_retired == 0 && info.sessions == 0 && info.memory_used == 0
         });
-        println!("{}: UCX keeps {} bytes", road.name, node.context.info().unwrap().memory_used);
         node.close();
     }
 }

@@ -87,6 +87,21 @@ impl<T> Slots<T> {
         slot.value.as_ref().map(|_| id(slot.generation, index))
     }
 
+    /// Indices that were ever in use: the bound of [`Slots::id_at`].
+    pub fn places(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// Whether `wanted` holds for some value.
+    pub fn any(&self, wanted: impl Fn(&T) -> bool) -> bool {
+        self.slots.iter().any(|slot| slot.value.as_ref().is_some_and(&wanted))
+    }
+
+    /// All values.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().filter_map(|slot| slot.value.as_mut())
+    }
+
     /// Ids of the values for which `wanted` holds.
     pub fn ids(&self, wanted: impl Fn(&T) -> bool) -> Vec<u64> {
         let with_index = self.slots.iter().enumerate();

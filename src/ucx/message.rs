@@ -195,6 +195,11 @@ impl Home {
         }
     }
 
+    /// Descriptors that are out.
+    pub(super) fn lent(&self) -> usize {
+        self.lent.load(Ordering::Relaxed)
+    }
+
     /// Whether descriptors wait to be released.
     pub(super) fn has_returned(&self) -> bool {
         self.waiting.load(Ordering::Acquire) > 0

@@ -46,6 +46,8 @@ pub struct Worker<P: Pinned> {
     core: NonNull<Core<P>>,
     context: Arc<Context>,
     returned: Vec<NonNull<u8>>,
+    /// Nobody is left who could touch the memory of what is in flight.
+    alone: bool,
 }
 
 // SAFETY: UCX's serialized mode allows any one thread at a time, which `&mut self` ensures; `P` is `Send`. What
@@ -94,7 +96,7 @@ impl<P: Pinned> Worker<P> {
         }));
         let core = NonNull::from(core);
         // From here on Drop cleans up.
-        let mut made = Worker { core, context, returned: Vec::new() };
+        let mut made = Worker { core, context, returned: Vec::new(), alone: false };
         let max_header = made.query_max_header()?;
         // SAFETY: just made; nobody refers to it yet.
         let fields = unsafe { &mut *core.as_ptr() };
@@ -252,6 +254,12 @@ impl<P: Pinned> Worker<P> {
         unsafe { self.core.as_ref() }.slots.borrow().used()
     }
 
+    /// Drops a worker all of whose peers are gone from this host: what is in flight is not waited for, and its memory is
+    /// free at once. UCX itself would wait for room in the queue of a process that has died.
+    pub fn bereave(mut self) {
+        self.alone = true;
+    }
+
     /// The core of a worker that can be used.
     #[inline]
     pub(super) fn core<'a>(&self) -> Result<&'a Core<P>> {
@@ -328,9 +336,10 @@ impl<P: Pinned> Drop for Worker<P> {
         if library::is_forked() {
             return;
         }
-        let drained = self.drain();
         // SAFETY: the core lives until here.
         let home = unsafe { self.core.as_ref() }.home.clone();
+        // With data lent the worker cannot go yet, and its core not before.
+        let drained = (self.alone && home.lent() == 0) || self.drain();
         if !drained {
             LEAKED.fetch_add(self.in_flight(), Ordering::Relaxed);
             tracing::error!(
@@ -341,7 +350,7 @@ impl<P: Pinned> Drop for Worker<P> {
             return;
         }
         home.abandon();
-        // SAFETY: leaked by `new`, freed once: UCX has no callback left that could reach it.
+        // SAFETY: leaked by `new`, freed once: UCX's worker is gone, or has no callback left that could reach it.
         drop(unsafe { Box::from_raw(self.core.as_ptr()) });
     }
 }

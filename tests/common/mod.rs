@@ -38,6 +38,13 @@ impl Node {
         Node { context, worker, kept: Vec::new() }
     }
 
+    /// What to know of a node that waits in vain.
+    pub fn state(&self) -> String {
+        let counters = self.context.stats().counters;
+        let (refused, accepts, lost) = (counters.refused, counters.accepts, counters.sessions_lost);
+        format!("kept {:?}, refused {refused}, accepts {accepts}, lost {lost}", self.kept)
+    }
+
     /// How many completions of requests with this user data came and were not taken.
     pub fn answers(&self, user_data: u64) -> usize {
         self.kept.iter().filter(|c| c.user_data == user_data && c.flags & COMPLETION_EVENT == 0).count()
@@ -208,8 +215,11 @@ pub fn drive(nodes: &mut [&mut Node], what: &str, mut done: impl FnMut(&mut [&mu
     let until = Instant::now() + PATIENCE;
     while !done(nodes) {
         nodes.iter_mut().for_each(|node| node.poll());
-        let kept: Vec<_> = nodes.iter().map(|node| &node.kept).collect();
-        assert!(Instant::now() < until, "never: {what}; kept {kept:?}");
+        assert!(
+            Instant::now() < until,
+            "never: {what}; {:?}",
+            nodes.iter().map(|node| node.state()).collect::<Vec<_>>()
+        );
     }
 }
 

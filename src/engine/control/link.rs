@@ -1,8 +1,9 @@
 //! [`Link`]: one control connection between two contexts, as workers see it.
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::hello::Hello;
@@ -71,6 +72,7 @@ pub(super) struct LinkFacts {
     pub local_addr: Option<SocketAddr>,
     pub peer_addr: Option<SocketAddr>,
     pub keepalive: Duration,
+    pub process: Option<Arc<OwnedFd>>,
 }
 
 /// One control connection between two contexts. Any thread may read it at any time.
@@ -120,6 +122,12 @@ impl Link {
     /// Who the kernel says the peer is; Unix sockets only.
     pub fn credentials(&self) -> Option<Credentials> {
         self.facts.credentials
+    }
+
+    /// A descriptor of the peer's process that becomes readable when it has ended; for a Unix socket to a process that is
+    /// visible from here, on kernels that have them.
+    pub fn process(&self) -> Option<&Arc<OwnedFd>> {
+        self.facts.process.as_ref()
     }
 
     /// Our address on the network path to the peer (also of a local link that began as a TCP dial): a hint for

@@ -24,6 +24,13 @@ const PINGS: u8 = 2;
 /// Reads of one link before others have their turn.
 const READS: usize = 8;
 
+/// The peer's process, if the kernel and the hello say the same; it has not ended, for it was heard just now.
+fn process_of(credentials: Option<Credentials>, hello: &Hello) -> Option<OwnedFd> {
+    let known = credentials.filter(|known| known.pid == hello.pid)?;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(known.pid).ok()?)?;
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+}
+
 /// A connection that is about to be a link.
 pub(super) struct Arrival {
     pub conn: Conn,
@@ -70,6 +77,7 @@ impl Peer {
     pub fn new(id: u32, arrival: Arrival, keepalive: Duration) -> Peer {
         let Arrival { conn, fabric, dialled, listener, address, peer, credentials, local_addr, peer_addr } =
             arrival;
+        let process = process_of(credentials, &peer).map(Arc::new);
         let link = Arc::new(Link::new(LinkFacts {
             id,
             dialled: listener.is_none(),
@@ -81,6 +89,7 @@ impl Peer {
             local_addr,
             peer_addr,
             keepalive,
+            process,
         }));
         let now = Instant::now();
         let mut peer = Peer {

@@ -21,7 +21,7 @@ use crate::ucx::{Data, EndpointId, Message, UcsStatus};
 impl Core {
     /// A frame has arrived. What is not for anybody, or breaks the protocol, is dropped; its sender is cut off when we
     /// can tell who it is.
-    pub(super) fn receive(&mut self, fabric: usize, message: Message) {
+    pub(super) fn receive(&mut self, fabric: u64, message: Message) {
         let (bytes, data) = message.split();
         if let (Some((short, message)), Data::None) = (Short::decode(&bytes), &data) {
             return self.short_message(fabric, &short, message);
@@ -52,7 +52,7 @@ impl Core {
     }
 
     /// The peer that a route of ours names, if its frames come over this fabric.
-    fn sender(&mut self, fabric: usize, route: u32) -> Option<u64> {
+    fn sender(&mut self, fabric: u64, route: u32) -> Option<u64> {
         let mut peer = self.peer_of(route);
         if peer.is_none() {
             // The notice that a worker attached may be in the inbox while its first frame is here.
@@ -62,7 +62,7 @@ impl Core {
         peer.filter(|id| self.peers.get(*id).is_some_and(|peer| peer.fabric == fabric))
     }
 
-    fn short_message(&mut self, fabric: usize, short: &Short, message: &[u8]) {
+    fn short_message(&mut self, fabric: u64, short: &Short, message: &[u8]) {
         let Some(peer) = self.sender(fabric, short.route.get()) else {
             return self.context.meter().add(Count::Refused, 1);
         };
@@ -80,7 +80,7 @@ impl Core {
         (of_peer && pending.outcome.is_none() && ops.contains(&pending.op)).then_some(id)
     }
 
-    fn get_answered(&mut self, fabric: usize, peer: u64, frame: &Frame, inline: &[u8], data: Data) {
+    fn get_answered(&mut self, fabric: u64, peer: u64, frame: &Frame, inline: &[u8], data: Data) {
         let Some(id) = self.asked(peer, frame, &[Op::Get]) else { return };
         let status = frame.reply_status();
         if status != Status::Ok {
@@ -104,7 +104,7 @@ impl Core {
         self.settle(id, copied.map_or_else(Outcome::of, |()| Outcome::moved(length)));
     }
 
-    fn get_by_rendezvous(&mut self, id: u64, fabric: usize, data: Data, span: crate::engine::buffer::Span) {
+    fn get_by_rendezvous(&mut self, id: u64, fabric: u64, data: Data, span: crate::engine::buffer::Span) {
         let started = self.fabrics.receive(fabric, data, span, Token::Op(id));
         let Some(pending) = self.ops.get_mut(id) else { return };
         pending.pinned = true;
@@ -170,7 +170,7 @@ impl Core {
     }
 
     /// UCX gave an endpoint up.
-    pub(super) fn endpoint_failed(&mut self, fabric: usize, endpoint: EndpointId, status: UcsStatus) {
+    pub(super) fn endpoint_failed(&mut self, fabric: u64, endpoint: EndpointId, status: UcsStatus) {
         tracing::debug!(?status, "endpoint failed");
         if self.fabrics.bury(fabric, endpoint) {
             return;

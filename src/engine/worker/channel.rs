@@ -28,7 +28,7 @@ pub(super) struct Peer {
     pub stage: Stage,
     pub address: String,
     pub link: Option<Arc<Link>>,
-    pub fabric: usize,
+    pub fabric: u64,
     pub endpoint: Option<EndpointId>,
     /// What our frames to it carry.
     pub route: u32,

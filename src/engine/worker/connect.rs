@@ -1,10 +1,10 @@
-//! Sessions and the peers below them: dialling, attaching, credits, opening, accepting, closing, loss.
+//! Sessions and the peers below them: dialling, attaching, credits, opening, accepting, closing.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::channel::{Channel, Peer, Stage};
-use super::core::{Core, GRACE};
+use super::core::Core;
 use super::pending::Outcome;
 use crate::engine::control::{Attach, Link, Notice};
 use crate::engine::fabric::FabricKey;
@@ -15,9 +15,6 @@ use crate::engine::session::Session;
 use crate::limits;
 use crate::status::{Error, Status};
 use crate::telemetry::Count;
-
-/// Rounds of progress for what a leaving peer has sent.
-const LAST_WORDS: u32 = 64;
 
 impl Core {
     /// Opens a session: at once over a peer that is up, else when it is.
@@ -144,7 +141,7 @@ impl Core {
     }
 
     /// The UCX worker for a link's fabric, made when it is first needed.
-    fn fabric_for(&mut self, link: &Arc<Link>) -> crate::status::Result<usize> {
+    fn fabric_for(&mut self, link: &Arc<Link>) -> crate::status::Result<u64> {
         let key = FabricKey::of(link, self.context.options())?;
         let fabric = self.fabrics.open(&self.context, &key)?;
         self.context.link_fabric(link, key);
@@ -169,15 +166,15 @@ impl Core {
         }
     }
 
-    fn break_link(&mut self, id: u64, status: Status, text: &str) {
+    pub(super) fn break_link(&mut self, id: u64, status: Status, text: &str) {
         if let Some(link) = self.peers.get(id).and_then(|peer| peer.link.clone()) {
             self.context.control().break_link(&link, status, text);
         }
     }
 
     /// The peer cannot be reached: every session that waits for it fails.
-    fn peer_failed(&mut self, id: u64, error: &Error) {
-        let Some(mut peer) = self.peers.remove(id) else { return };
+    pub(super) fn peer_failed(&mut self, id: u64, error: &Error) {
+        let Some(mut peer) = self.remove_peer(id) else { return };
         for session in peer.waiting.drain(..) {
             self.connect_failed(&session, error);
         }
@@ -190,17 +187,18 @@ impl Core {
         peer.link = Some(link.clone());
         let id = self.peers.insert(peer);
         let made = self.fabric_for(link).and_then(|fabric| {
-            let endpoint = self.fabrics.connect(fabric, &theirs.address)?;
-            Ok((fabric, endpoint, self.fabrics.address(fabric)?))
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.fabric = fabric;
+            }
+            Ok((self.fabrics.connect(fabric, &theirs.address)?, self.fabrics.address(fabric)?))
         });
         let control = self.context.control();
         match made {
-            Ok((fabric, endpoint, address)) => {
+            Ok((endpoint, address)) => {
                 let granted = self.context.reserve_sessions(limits::SESSION_CREDITS);
                 let ours = Attach { route: self.route_of(id), address };
                 control.accept_attach(link, request, &self.inbox, ours, granted);
                 if let Some(peer) = self.peers.get_mut(id) {
-                    peer.fabric = fabric;
                     peer.endpoint = Some(endpoint);
                     peer.granted = granted;
                 }
@@ -208,7 +206,7 @@ impl Core {
             Err(error) => {
                 tracing::warn!(%error, "a peer could not be attached");
                 control.refuse_attach(link, request, error.status, &error.message);
-                self.peers.remove(id);
+                self.remove_peer(id);
             }
         }
     }
@@ -249,7 +247,7 @@ impl Core {
     }
 
     /// What a peer's frames to us carry: `worker << 22 | generation << 16 | index`, unique in the context.
-    fn route_of(&self, id: u64) -> u32 {
+    pub(super) fn route_of(&self, id: u64) -> u32 {
         self.number << 22 | ((id >> 32) as u32 & 0x3F) << 16 | (id as u32 & 0xFFFF)
     }
 
@@ -322,7 +320,7 @@ impl Core {
         }
     }
 
-    fn announce_end(&mut self, session: &Arc<Session>, state: SessionState, status: Status) {
+    pub(super) fn announce_end(&mut self, session: &Arc<Session>, state: SessionState, status: Status) {
         session.finish(state);
         let count = if state == SessionState::Lost { Count::SessionsLost } else { Count::SessionsClosed };
         self.bump(count, 1);
@@ -336,7 +334,7 @@ impl Core {
     }
 
     /// Takes a channel away; its operations end with `status`, what UCX holds of them is waited for.
-    fn end_channel(&mut self, id: u64, number: u32, status: Status) -> Option<Arc<Session>> {
+    pub(super) fn end_channel(&mut self, id: u64, number: u32, status: Status) -> Option<Arc<Session>> {
         let peer = self.peers.get_mut(id)?;
         let lost = peer.stage == Stage::Down;
         let dialled = peer.accepted.is_none();
@@ -356,81 +354,6 @@ impl Core {
         }
         self.open_waiting(id);
         Some(session)
-    }
-
-    /// What a peer sent before it left on purpose has mostly arrived, and is taken before it is let go.
-    fn last_words(&mut self) {
-        for _ in 0..LAST_WORDS {
-            if !self.progress_fabrics() {
-                break;
-            }
-        }
-    }
-
-    /// A link is gone: endpoints are closed by force, operations end, sessions are lost.
-    fn link_lost(&mut self, link: &Arc<Link>, error: &Error) {
-        let on_link = |peer: &Peer| peer.link.as_ref().is_some_and(|l| l.id() == link.id());
-        for id in self.peers.ids(on_link) {
-            if error.status == Status::Canceled {
-                self.last_words();
-            }
-            self.drop_peer(id, error.status);
-        }
-        self.imports.retain(|(of, _), _| *of != link.id());
-    }
-
-    /// Ends a peer: endpoint closed by force, sessions lost.
-    fn drop_peer(&mut self, id: u64, status: Status) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        peer.stage = Stage::Down;
-        if let Some(endpoint) = peer.endpoint.take() {
-            let fabric = peer.fabric;
-            match status {
-                Status::ConnectionLost => self.fabrics.abandon(fabric, endpoint),
-                _ => self.fabrics.disconnect(fabric, endpoint),
-            }
-        }
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        let numbers: Vec<u32> = peer.channels.iter().map(|(number, _)| number).collect();
-        for number in numbers {
-            if let Some(session) = self.end_channel(id, number, status) {
-                match status {
-                    // The owner of the peer's worker closed it.
-                    Status::Canceled => self.announce_end(&session, SessionState::Closed, Status::Ok),
-                    _ => self.announce_end(&session, SessionState::Lost, status),
-                }
-            }
-        }
-        let granted = self.peers.get(id).map_or(0, |peer| peer.granted);
-        self.context.unreserve_granted(granted);
-        self.peer_failed(id, &status.into());
-    }
-
-    /// UCX gave up a peer's endpoint: its worker has closed, or its process is gone. The control connection says which,
-    /// mostly at once; who waits for it longer than a moment is lost. The link may carry other workers, and stays.
-    pub(super) fn suspect(&mut self, id: u64) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        peer.stage = Stage::Down;
-        if let Some(endpoint) = peer.endpoint.take() {
-            let fabric = peer.fabric;
-            self.fabrics.disconnect(fabric, endpoint);
-        }
-        self.timers.add_peer(id, GRACE);
-    }
-
-    /// A suspect about whom nothing was heard.
-    pub(super) fn condemn(&mut self, id: u64) {
-        let Some(peer) = self.peers.get(id).filter(|peer| peer.stage == Stage::Down) else { return };
-        if let Some(link) = peer.link.clone() {
-            self.context.control().detach(&link, self.route_of(id), Status::ConnectionLost);
-        }
-        self.drop_peer(id, Status::ConnectionLost);
-    }
-
-    /// A peer broke the protocol, or cannot be served: the link goes with it.
-    pub(super) fn break_peer(&mut self, id: u64, status: Status) {
-        self.break_link(id, status, "the data path failed");
-        self.drop_peer(id, status);
     }
 
     /// Ends sessions that were idle for too long.

@@ -150,7 +150,11 @@ impl Core {
 
     pub(super) fn progress_fabrics(&mut self) -> bool {
         let mut busy = false;
-        for fabric in 0..self.fabrics.len() {
+        if self.fabrics.has_leaving() {
+            self.sweep_fabrics();
+        }
+        for place in 0..self.fabrics.places() {
+            let Some(fabric) = self.fabrics.at(place) else { continue };
             busy |= self.fabrics.progress(fabric);
             while let Some(message) = self.fabrics.next_message(fabric) {
                 busy = true;
@@ -291,7 +295,7 @@ impl Core {
     }
 
     /// Ends an operation whose peer is lost. A peer that was stopped can keep UCX from letting go; then the operation
-    /// completes after [`GRACE`], and its memory stays with UCX until the worker closes.
+    /// completes after [`GRACE`], and its memory stays with UCX until the peer's process ends or the worker closes.
     pub(super) fn lose(&mut self, id: u64, status: Status) {
         for piece in self.ops.ids(|piece| piece.parent == Some(id)) {
             self.lose(piece, status);

@@ -1,9 +1,12 @@
-//! The UCX workers below a worker, one for each fabric in use: shared memory, and each set of network devices.
+//! The UCX workers below a worker: one for each set of network devices, and one for each peer on this host. UCX's shared
+//! memory has one queue a worker, and a process that is killed while it writes to it blocks it for ever; so each peer
+//! writes to its own, which goes when the peer does.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
@@ -13,6 +16,7 @@ use crate::engine::context::Context;
 use crate::engine::control::Notice;
 use crate::engine::fabric::FabricKey;
 use crate::engine::inbox::Inbox;
+use crate::engine::slots::Slots;
 use crate::limits;
 use crate::status::{Error, Result, Status};
 use crate::ucx::{self, Data, EndpointId, Message, Protocol, UcsStatus};
@@ -83,9 +87,29 @@ struct Fabric {
     abandoned: Vec<EndpointId>,
 }
 
+/// A fabric whose only peer was lost: it goes when UCX has let go of everything, or the peer's process has ended.
+pub(super) struct Leaving {
+    pub fabric: u64,
+    /// The peer's.
+    pub process: Option<Arc<OwnedFd>>,
+    /// Operations that UCX may hold something of.
+    pub ops: Vec<u64>,
+    /// The same of `Core::incoming`.
+    pub incoming: Vec<u64>,
+}
+
+impl Leaving {
+    fn is_process_gone(&self) -> bool {
+        let Some(process) = &self.process else { return false };
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&now)), Ok(1))
+    }
+}
+
 /// UCX workers by fabric, and the epoll set that they and the inbox ring.
 pub(super) struct Fabrics {
-    list: Vec<Fabric>,
+    list: Slots<Fabric>,
+    leaving: Vec<Leaving>,
     epoll: OwnedFd,
     /// Ends the sleep of somebody who waits on the epoll set and knows no deadline of ours.
     alarm: OwnedFd,
@@ -99,7 +123,7 @@ impl Fabrics {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)
             .map_err(|e| Error::os("timerfd_create", &e.into()))?;
-        let fabrics = Fabrics { list: Vec::new(), epoll, alarm, alarmed: false };
+        let fabrics = Fabrics { list: Slots::new(), leaving: Vec::new(), epoll, alarm, alarmed: false };
         fabrics.watch(inbox.fd())?;
         fabrics.watch(fabrics.alarm.as_fd())?;
         Ok(fabrics)
@@ -110,48 +134,108 @@ impl Fabrics {
             .map_err(|errno| Error::os("epoll_ctl", &errno.into()))
     }
 
-    pub fn len(&self) -> usize {
-        self.list.len()
+    /// The fabric at a place, for going through all of them while some come and go.
+    #[inline]
+    pub fn at(&self, place: u32) -> Option<u64> {
+        self.list.id_at(place)
     }
 
-    /// The UCX worker of a fabric, made when it is first asked for.
-    pub fn open(&mut self, context: &Context, key: &FabricKey) -> Result<usize> {
-        if let Some(known) = self.list.iter().position(|fabric| fabric.key == *key) {
-            return Ok(known);
-        }
-        if self.list.len() >= limits::FABRICS {
-            return Err(Error::new(
-                Status::LimitReached,
-                "too many sets of network devices: name the devices to use",
-            ));
+    /// Places that were ever taken.
+    #[inline]
+    pub fn places(&self) -> u32 {
+        self.list.places()
+    }
+
+    /// The UCX worker for a peer: its own on this host, else that of the network devices.
+    pub fn open(&mut self, context: &Context, key: &FabricKey) -> Result<u64> {
+        let alike = self.list.ids(|fabric| fabric.key.is_shared() == key.is_shared());
+        let known = alike.iter().find(|id| self.list.get(**id).is_some_and(|fabric| fabric.key == *key));
+        let (limit, advice) = match (key.is_shared(), known) {
+            (false, Some(known)) => return Ok(*known),
+            (false, None) => (limits::FABRICS, "too many sets of network devices: name the devices to use"),
+            (true, _) => (limits::LOCAL_PEERS, "too many peers on this host: open another worker"),
+        };
+        if alike.len() >= limit {
+            return Err(Error::new(Status::LimitReached, advice));
         }
         let mut worker: ucx::Worker<Span> = ucx::Worker::new(context.fabric(key)?)?;
         // Armed or not, an epoll set never reads: only whoever sleeps arms.
         self.watch(worker.event_source()?)?;
         worker.progress()?;
-        self.list.push(Fabric { key: key.clone(), worker, abandoned: Vec::new() });
-        Ok(self.list.len() - 1)
+        Ok(self.list.insert(Fabric { key: key.clone(), worker, abandoned: Vec::new() }))
     }
 
-    pub fn key(&self, fabric: usize) -> &FabricKey {
-        &self.list[fabric].key
+    /// Whether a fabric is a peer's own.
+    pub fn is_own(&self, fabric: u64) -> bool {
+        self.list.get(fabric).is_some_and(|fabric| fabric.key.is_shared())
     }
 
-    pub fn address(&self, fabric: usize) -> Result<Vec<u8>> {
-        let address = self.list[fabric].worker.address()?;
+    /// Lets a peer's own fabric go, as soon as may be.
+    pub fn leave(&mut self, leaving: Leaving) {
+        if let Some(process) = &leaving.process {
+            // Its end is to end a sleep. Without it the next nap does.
+            let _ = self.watch(process.as_fd());
+        }
+        self.leaving.push(leaving);
+    }
+
+    /// Frees what was left. UCX holds nothing any more of the operations that are returned.
+    pub fn sweep(&mut self) -> Vec<Leaving> {
+        let mut gone = Vec::new();
+        for leaving in std::mem::take(&mut self.leaving) {
+            let Some(fabric) = self.list.get(leaving.fabric) else { continue };
+            let dead = leaving.is_process_gone();
+            if !dead && fabric.worker.in_flight() > 0 {
+                self.leaving.push(leaving);
+                continue;
+            }
+            if let Some(process) = &leaving.process {
+                let _ = epoll::delete(&self.epoll, process);
+            }
+            if let Some(fabric) = self.list.remove(leaving.fabric) {
+                let _ = fabric.worker.event_source().map(|source| epoll::delete(&self.epoll, source));
+                if dead {
+                    fabric.worker.bereave()
+                } else {
+                    drop(fabric.worker)
+                }
+                gone.push(leaving);
+            }
+        }
+        gone
+    }
+
+    /// Whether some fabric is waiting to go.
+    #[inline]
+    pub fn has_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    pub fn key(&self, fabric: u64) -> Option<&FabricKey> {
+        self.list.get(fabric).map(|fabric| &fabric.key)
+    }
+
+    fn of(&mut self, fabric: u64) -> Result<&mut Fabric> {
+        let gone = || Error::new(Status::ConnectionLost, "the peer is gone");
+        self.list.get_mut(fabric).ok_or_else(gone)
+    }
+
+    pub fn address(&mut self, fabric: u64) -> Result<Vec<u8>> {
+        let address = self.of(fabric)?.worker.address()?;
         if address.len() > limits::WORKER_ADDRESS {
             return Err(Error::new(Status::LimitReached, "UCX has too many devices: name the ones to use"));
         }
         Ok(address)
     }
 
-    pub fn connect(&mut self, fabric: usize, address: &[u8]) -> Result<EndpointId> {
-        self.list[fabric].worker.endpoint(address)
+    pub fn connect(&mut self, fabric: u64, address: &[u8]) -> Result<EndpointId> {
+        self.of(fabric)?.worker.endpoint(address)
     }
 
     /// Closes an endpoint by force: everything on it ends soon.
-    pub fn disconnect(&mut self, fabric: usize, endpoint: EndpointId) {
-        if let Err(error) = self.list[fabric].worker.close(endpoint, ucx::Close::Force, Token::Frame.pack()) {
+    pub fn disconnect(&mut self, fabric: u64, endpoint: EndpointId) {
+        let Some(of) = self.list.get_mut(fabric) else { return };
+        if let Err(error) = of.worker.close(endpoint, ucx::Close::Force, Token::Frame.pack()) {
             tracing::debug!(%error, "endpoint close");
         }
     }
@@ -159,8 +243,8 @@ impl Fabrics {
     /// Ends an endpoint whose peer is lost. With bytes that TCP has not taken it stays until UCX notices too, which is
     /// at once for a process that died: UCX 1.13 frees a connection that is closed by force under unsent bytes, and
     /// uses it once more when a peer that was stopped or cut off comes back.
-    pub fn abandon(&mut self, fabric: usize, endpoint: EndpointId) {
-        let of = &mut self.list[fabric];
+    pub fn abandon(&mut self, fabric: u64, endpoint: EndpointId) {
+        let Some(of) = self.list.get_mut(fabric) else { return };
         if of.key.is_shared() || of.worker.in_flight_on(endpoint) == 0 {
             return self.disconnect(fabric, endpoint);
         }
@@ -169,20 +253,23 @@ impl Fabrics {
 
     /// Whether some endpoint was abandoned and UCX has not noticed yet.
     pub fn has_abandoned(&self) -> bool {
-        self.list.iter().any(|fabric| !fabric.abandoned.is_empty())
+        self.list.any(|fabric| !fabric.abandoned.is_empty())
     }
 
     /// Closes an abandoned endpoint that has failed; `false` for others.
-    pub fn bury(&mut self, fabric: usize, endpoint: EndpointId) -> bool {
-        let abandoned = &mut self.list[fabric].abandoned;
+    pub fn bury(&mut self, fabric: u64, endpoint: EndpointId) -> bool {
+        let Some(of) = self.list.get_mut(fabric) else { return false };
+        let abandoned = &mut of.abandoned;
         let Some(at) = abandoned.iter().position(|one| *one == endpoint) else { return false };
         abandoned.swap_remove(at);
         self.disconnect(fabric, endpoint);
         true
     }
 
-    pub fn progress(&mut self, fabric: usize) -> bool {
-        match self.list[fabric].worker.progress() {
+    #[inline]
+    pub fn progress(&mut self, fabric: u64) -> bool {
+        let Some(of) = self.list.get_mut(fabric) else { return false };
+        match of.worker.progress() {
             Ok(events) => events > 0,
             Err(error) => {
                 tracing::error!(%error, "UCX makes no progress");
@@ -191,12 +278,14 @@ impl Fabrics {
         }
     }
 
-    pub fn next_message(&mut self, fabric: usize) -> Option<Message> {
-        self.list[fabric].worker.next_message()
+    #[inline]
+    pub fn next_message(&mut self, fabric: u64) -> Option<Message> {
+        self.list.get_mut(fabric)?.worker.next_message()
     }
 
-    pub fn next_completed(&mut self, fabric: usize) -> Option<Ended> {
-        let done = self.list[fabric].worker.next_completed()?;
+    #[inline]
+    pub fn next_completed(&mut self, fabric: u64) -> Option<Ended> {
+        let done = self.list.get_mut(fabric)?.worker.next_completed()?;
         Some(Ended {
             token: Token::unpack(done.token),
             kind: done.kind,
@@ -205,47 +294,45 @@ impl Fabrics {
         })
     }
 
-    pub fn next_failure(&mut self, fabric: usize) -> Option<(EndpointId, UcsStatus)> {
-        self.list[fabric].worker.next_failure()
+    #[inline]
+    pub fn next_failure(&mut self, fabric: u64) -> Option<(EndpointId, UcsStatus)> {
+        self.list.get_mut(fabric)?.worker.next_failure()
     }
 
     /// Sends a frame, with bytes beside it or without.
     pub fn send(
         &mut self,
-        fabric: usize,
+        fabric: u64,
         endpoint: EndpointId,
         frame: &[u8],
         span: Option<Span>,
         token: Token,
     ) -> std::result::Result<Started, Status> {
-        started(self.list[fabric].worker.send(endpoint, frame, span, token.pack(), Protocol::Auto))
+        let of = self.list.get_mut(fabric).ok_or(Status::ConnectionLost)?;
+        started(of.worker.send(endpoint, frame, span, token.pack(), Protocol::Auto))
     }
 
     /// Fetches what a sender holds.
     pub fn receive(
         &mut self,
-        fabric: usize,
+        fabric: u64,
         data: Data,
         into: Span,
         token: Token,
     ) -> std::result::Result<Started, Status> {
         let Data::Rendezvous(held) = data else { return Err(Status::Internal) };
-        started(self.list[fabric].worker.receive(held, into, token.pack()))
+        let of = self.list.get_mut(fabric).ok_or(Status::ConnectionLost)?;
+        started(of.worker.receive(held, into, token.pack()))
     }
 
     /// The UCX worker itself, for remote memory access.
-    pub fn worker(&mut self, fabric: usize) -> &mut ucx::Worker<Span> {
-        &mut self.list[fabric].worker
+    pub fn worker(&mut self, fabric: u64) -> std::result::Result<&mut ucx::Worker<Span>, Status> {
+        self.list.get_mut(fabric).map(|of| &mut of.worker).ok_or(Status::ConnectionLost)
     }
 
     /// Asks every fabric for a wake-up; `false` if one has work to do first.
     pub fn arm(&mut self) -> Result<bool> {
-        for fabric in &mut self.list {
-            if !fabric.worker.arm()? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        self.list.values_mut().try_fold(true, |armed, fabric| Ok(armed && fabric.worker.arm()?))
     }
 
     /// Sleeps until something rings.
@@ -280,7 +367,9 @@ impl Fabrics {
 
     /// Lets go of UCX.
     pub fn shut(&mut self) {
-        self.list.clear();
+        self.sweep();
+        self.leaving.clear();
+        self.list = Slots::new();
     }
 }
 

@@ -11,6 +11,7 @@ use super::mapped;
 use super::pending::{Outcome, Pending};
 use super::work::{Local, Work};
 use crate::engine::control::KeyAsk;
+use crate::engine::fabric::FabricKey;
 use crate::engine::frame::{Access, Compact, Frame, Kind, Operands};
 use crate::engine::info::SessionState;
 use crate::engine::key::{Key, Rights};
@@ -115,7 +116,7 @@ impl Core {
     fn is_rdma(&self, id: u64) -> bool {
         let place = self.ops.get(id).map(|pending| pending.session.place().0);
         let peer = place.and_then(|index| self.peers.id_at(index)).and_then(|id| self.peers.get(id));
-        peer.is_some_and(|peer| self.fabrics.key(peer.fabric).has_rdma())
+        peer.is_some_and(|peer| self.fabrics.key(peer.fabric).is_some_and(FabricKey::has_rdma))
     }
 
     fn issue_mapped(&mut self, id: u64, region: &Arc<Region>) {
@@ -251,7 +252,7 @@ impl Core {
         };
         let (fabric, endpoint) = (peer.fabric, peer.open_endpoint());
         let quiet = peer.channels.get(number).is_some_and(|channel| channel.flushes.flush(id));
-        if let (true, Some(endpoint)) = (self.fabrics.key(fabric).rma, endpoint) {
+        if let (true, Some(endpoint)) = (self.fabrics.key(fabric).is_some_and(|key| key.rma), endpoint) {
             self.flush_rma(id, fabric, endpoint);
         }
         if quiet {

@@ -28,7 +28,7 @@ pub(super) enum Held {
     /// Came in the frame.
     Inline(Box<[u8]>),
     /// Came beside it, or waits at the sender.
-    Beside(usize, Data),
+    Beside(u64, Data),
 }
 
 impl Held {
@@ -146,7 +146,7 @@ impl Core {
     }
 
     /// A message has arrived.
-    pub(super) fn message_came(&mut self, fabric: usize, peer: u64, number: u32, inline: &[u8], data: Data) {
+    pub(super) fn message_came(&mut self, fabric: u64, peer: u64, number: u32, inline: &[u8], data: Data) {
         let length = (inline.len() + data.len()) as u64;
         if length > self.context.options().max_message {
             drop(data);

@@ -7,6 +7,7 @@ mod connect;
 mod core;
 mod fabric;
 mod issue;
+mod loss;
 mod mapped;
 mod message;
 mod pending;

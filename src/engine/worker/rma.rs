@@ -22,12 +22,12 @@ fn followed(result: Result<(), Error>) -> Result<Started, Status> {
 /// A key as UCX wants it for one endpoint.
 pub(super) struct Unpacked {
     region: Weak<Region>,
-    fabric: usize,
+    fabric: u64,
     rkey: RkeyId,
 }
 
-/// Unpacked keys by endpoint and region.
-pub(super) type Rkeys = HashMap<(EndpointId, usize), Unpacked>;
+/// Unpacked keys by fabric, endpoint and region.
+pub(super) type Rkeys = HashMap<(u64, EndpointId, usize), Unpacked>;
 
 impl Core {
     /// Starts a get, put or atomic on remote memory.
@@ -55,7 +55,7 @@ impl Core {
         let rkey = self.rkey(fabric, endpoint, region, rkey)?;
         let pending = self.ops.get_mut(id).ok_or(Status::Internal)?;
         let remote = address + pending.region_offset;
-        let worker = self.fabrics.worker(fabric);
+        let worker = self.fabrics.worker(fabric)?;
         let token = Token::Op(id).pack();
         pending.way = way::RMA;
         match (&pending.local, pending.op) {
@@ -72,31 +72,34 @@ impl Core {
     /// The unpacked key of a region for an endpoint, kept while the region lives.
     fn rkey(
         &mut self,
-        fabric: usize,
+        fabric: u64,
         endpoint: EndpointId,
         region: &Arc<Region>,
         packed: &[u8],
     ) -> Result<RkeyId, Status> {
-        let name = (endpoint, Arc::as_ptr(region) as usize);
+        let name = (fabric, endpoint, Arc::as_ptr(region) as usize);
         if let Some(known) = self.rkeys.get(&name).filter(|known| known.region.strong_count() > 0) {
             return Ok(known.rkey);
         }
         let fabrics = &mut self.fabrics;
         self.rkeys.retain(|_, known| {
             let alive = known.region.strong_count() > 0;
-            if !alive {
-                let _ = fabrics.worker(known.fabric).release_rkey(known.rkey);
+            if !alive && let Ok(worker) = fabrics.worker(known.fabric) {
+                let _ = worker.release_rkey(known.rkey);
             }
             alive
         });
-        let rkey = fabrics.worker(fabric).unpack(endpoint, packed).map_err(|error| error.status)?;
+        let rkey = fabrics.worker(fabric)?.unpack(endpoint, packed).map_err(|error| error.status)?;
         self.rkeys.insert(name, Unpacked { region: Arc::downgrade(region), fabric, rkey });
         Ok(rkey)
     }
 
     /// Has a flush wait until UCX says that the endpoint's writes are visible.
-    pub(super) fn flush_rma(&mut self, id: u64, fabric: usize, endpoint: EndpointId) {
-        let flushed = started(self.fabrics.worker(fabric).flush(endpoint, Token::Flushed(id).pack()));
+    pub(super) fn flush_rma(&mut self, id: u64, fabric: u64, endpoint: EndpointId) {
+        let flushed = self
+            .fabrics
+            .worker(fabric)
+            .and_then(|worker| started(worker.flush(endpoint, Token::Flushed(id).pack())));
         let Some(pending) = self.ops.get_mut(id) else { return };
         match flushed {
             Ok(Started::Done) => {}

@@ -18,7 +18,7 @@ impl Core {
     #[allow(clippy::too_many_arguments, reason = "the parts of one frame, taken apart once")]
     pub(super) fn serve(
         &mut self,
-        fabric: usize,
+        fabric: u64,
         peer: u64,
         frame: &Frame,
         kind: Kind,
@@ -68,15 +68,7 @@ impl Core {
         }
     }
 
-    fn serve_put(
-        &mut self,
-        fabric: usize,
-        peer: u64,
-        frame: &Frame,
-        header: &[u8],
-        inline: &[u8],
-        data: Data,
-    ) {
+    fn serve_put(&mut self, fabric: u64, peer: u64, frame: &Frame, header: &[u8], inline: &[u8], data: Data) {
         let landed = self.granted(header, Rights::WRITE).and_then(|(span, access)| {
             let came = inline.len() as u64 + data.len() as u64;
             if came != access.length.get() { Err(Status::Protocol) } else { Ok(span) }
@@ -94,7 +86,7 @@ impl Core {
         self.reply(peer, frame, Kind::PutReply, status);
     }
 
-    fn put_by_rendezvous(&mut self, fabric: usize, peer: u64, frame: &Frame, data: Data, span: Span) {
+    fn put_by_rendezvous(&mut self, fabric: u64, peer: u64, frame: &Frame, data: Data, span: Span) {
         let id = self.incoming.insert(Incoming::Put { peer, frame: *frame });
         let status = match self.fabrics.receive(fabric, data, span, Token::Incoming(id)) {
             Ok(Started::Pending) => return,
