@@ -104,6 +104,14 @@ impl Sink for &Disk {
         self.files.borrow_mut().get_mut(file).unwrap().truncate(len as usize);
         Ok(())
     }
+
+    async fn names(&self) -> Result<Vec<FileName>> {
+        Ok(self.files.borrow().keys().cloned().collect())
+    }
+
+    async fn contents(&self, file: &FileName) -> Result<Option<Vec<u8>>> {
+        Ok(self.files.borrow().get(file).cloned())
+    }
 }
 
 struct Random(u64);

@@ -1,1 +1,14 @@
-//! Disk: `io_uring` with registered buffers; positioned reads and writes where `io_uring` is not to be had.
+//! Disk: asynchronous reads, writes and syncs for one thread, over io_uring or over positioned I/O on a few threads.
+//!
+//! A [`disk::Disk`] belongs to the thread that opened it, and whoever owns it turns it. [`ring`] and [`threads`] are
+//! its two back-ends, chosen when it is opened; [`buffer`] is memory that direct I/O takes, [`event`] wakes a thread
+//! that sleeps in [`disk::Disk::turn`]. Nothing here knows of UCX or of what is stored.
+
+pub mod buffer;
+pub mod disk;
+pub mod event;
+pub mod file;
+pub mod operation;
+mod ring;
+mod table;
+mod threads;

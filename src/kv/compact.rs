@@ -30,6 +30,15 @@ impl<S: Sink> Writer<S> {
             && space > live.saturating_mul(self.options().file_amplify_factor)
     }
 
+    /// How many data and segment files were ever begun.
+    pub fn files_begun(&self) -> (u64, u64) {
+        let segments = self.manifest().segments.as_ref().map_or(0, |segments| segments.end);
+        (
+            self.manifest().end.div_ceil(1 << self.options().pages_per_file_shift),
+            segments.div_ceil(1 << self.options().segments_per_file_shift),
+        )
+    }
+
     fn page_files(&self) -> impl Iterator<Item = (u64, PageId)> + '_ {
         let shift = self.options().pages_per_file_shift;
         self.manifest().mapping.pages().map(move |(id, page)| (page >> shift, id))
@@ -37,6 +46,18 @@ impl<S: Sink> Writer<S> {
 
     /// Moves the live pages of sparse files to the end and returns how many. Append mode only.
     pub async fn compact(&mut self) -> Result<u64> {
+        let mut moved = 0;
+        loop {
+            let now = self.compact_some(MOVED_AT_ONCE).await?;
+            moved += now;
+            if now < MOVED_AT_ONCE as u64 {
+                return Ok(moved);
+            }
+        }
+    }
+
+    /// Does so with at most `limit` pages, in one commit; fewer are moved only when none are left.
+    pub async fn compact_some(&mut self, limit: usize) -> Result<u64> {
         if !self.options().append {
             let what = "only append mode is compacted; otherwise file pages are used again";
             return Err(Error::new(Status::Unsupported, what));
@@ -48,9 +69,9 @@ impl<S: Sink> Writer<S> {
         let per_file = 1u64 << self.options().pages_per_file_shift;
         let factor = self.options().file_amplify_factor;
         files.retain(|_, live| (live.len() as u64).saturating_mul(factor) < per_file);
-        let moving: Vec<PageId> = files.into_values().flatten().collect();
-        for ids in moving.chunks(MOVED_AT_ONCE) {
-            self.move_pages(ids).await?;
+        let moving: Vec<PageId> = files.into_values().flatten().take(limit).collect();
+        if !moving.is_empty() {
+            self.move_pages(&moving).await?;
         }
         Ok(moving.len() as u64)
     }
@@ -128,19 +149,29 @@ impl<S: Sink> Writer<S> {
 }
 
 impl Writer<Directory> {
-    /// Removes data and segment files that nothing refers to, and returns how many. A manifest or an archive that
-    /// cannot be read could refer to any, so nothing is removed then.
+    /// Removes data and segment files that nothing refers to, and returns how many. Blocks.
     pub fn collect_files(&mut self) -> Result<u64> {
+        now(self.collect())
+    }
+}
+
+impl<S: Sink> Writer<S> {
+    /// Removes data and segment files that nothing refers to, versions that are held among them, and returns how many.
+    /// A manifest or an archive that cannot be read could refer to any, so nothing is removed then.
+    pub async fn collect(&mut self) -> Result<u64> {
         self.certain()?;
-        let directory = self.sink();
-        let files = directory.list()?;
+        let sink = self.sink();
+        let files = sink.names().await?;
         let mut needed: BTreeSet<FileName> = BTreeSet::new();
         self.manifest().files(self.options(), &mut needed);
+        for version in self.versions() {
+            version.manifest.files(self.options(), &mut needed);
+        }
         for file in &files {
             if matches!(file, FileName::Manifest { .. } | FileName::Archive { .. }) {
-                let manifest = Manifest::replay(&directory.whole(file)?);
-                let manifest = manifest
-                    .map_err(|damage| damage.in_file(directory.path().join(file.to_string()).display(), 0))?;
+                let bytes = sink.contents(file).await?.unwrap_or_default();
+                let manifest = Manifest::replay(&bytes);
+                let manifest = manifest.map_err(|damage| damage.in_file(sink.describe(file), 0))?;
                 manifest.files(self.options(), &mut needed);
             }
         }
@@ -152,7 +183,7 @@ impl Writer<Directory> {
                 _ => false,
             };
             if ours && !needed.contains(file) {
-                now(directory.remove(file))?;
+                sink.remove(file).await?;
                 removed += 1;
             }
         }

@@ -11,6 +11,8 @@ pub struct Cursor<'t, 'a, S: Source> {
     tree: &'t Tree<'a, S>,
     root: PageId,
     path: Vec<Level>,
+    /// Data pages to announce when the next one is entered: more, the longer the walk goes on.
+    ahead: usize,
     /// The data page that the cursor is at; None before the first, after the last, and in an empty tree.
     pub leaf: Option<Loaded<S::Bytes>>,
 }
@@ -19,13 +21,18 @@ pub struct Cursor<'t, 'a, S: Source> {
 struct Level {
     children: Vec<(Vec<u8>, PageId)>,
     at: usize,
+    /// Children before this one were announced to the source.
+    announced: usize,
     leaf: bool,
 }
+
+/// Data pages that a long walk announces ahead.
+const AHEAD: usize = 32;
 
 impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
     /// A cursor that is nowhere yet.
     pub fn new(tree: &'t Tree<'a, S>, root: PageId) -> Cursor<'t, 'a, S> {
-        Cursor { tree, root, path: Vec::new(), leaf: None }
+        Cursor { tree, root, path: Vec::new(), ahead: 0, leaf: None }
     }
 
     /// To the data page whose range holds `key`.
@@ -56,9 +63,15 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
     /// To the data page after this one; nowhere after the last.
     pub async fn forward(&mut self) -> Result<()> {
         self.leaf = None;
+        self.ahead = (self.ahead * 2).clamp(2, AHEAD);
         while let Some(last) = self.path.last_mut() {
             if last.at + 1 < last.children.len() {
                 last.at += 1;
+                if last.leaf {
+                    let from = last.announced.max(last.at + 1);
+                    last.announced = (last.at + 1 + self.ahead).min(last.children.len()).max(from);
+                    last.children[from..last.announced].iter().for_each(|child| self.tree.expect(child.1));
+                }
                 return self.enter(|_| 0).await;
             }
             self.path.pop();
@@ -110,6 +123,6 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
         let page = self.tree.load(id).await?;
         let index = self.tree.sound(&page, IndexPage::parse(page.bytes.as_ref()))?;
         let children = self.tree.sound(&page, index.table(from, until))?;
-        Ok(Level { children, at: 0, leaf: index.is_leaf() })
+        Ok(Level { children, at: 0, announced: 0, leaf: index.is_leaf() })
     }
 }

@@ -7,6 +7,7 @@ use super::options::Options;
 use super::page::{Kind, PageId, seal};
 use super::sink::Sink;
 use super::space::Room;
+use super::versions::Versions;
 use crate::status::Result;
 use std::collections::{BTreeSet, HashMap};
 
@@ -202,9 +203,9 @@ impl<'w, S: Sink> Edit<'w, S> {
 }
 
 impl Outcome {
-    /// Frees what a committed change has replaced.
-    pub fn commit(self, room: &mut Room) {
-        self.retired.into_iter().for_each(|place| room.space.give(place));
+    /// Frees what a committed change has replaced; file pages once no version needs them.
+    pub fn commit(self, room: &mut Room, versions: &mut Versions) {
+        versions.retire(self.retired, &mut room.space);
         self.retired_ids.into_iter().for_each(|id| room.ids.give(id));
         self.retired_segments.into_iter().for_each(|id| room.segment_ids.give(id));
     }

@@ -50,6 +50,21 @@ impl<'a> IndexPage<'a> {
         Ok(found)
     }
 
+    /// The child whose range holds `key`, and where that range ends if it does so within this page.
+    pub fn child_and_end(&self, key: &[u8]) -> Decoded<(PageId, Option<Vec<u8>>)> {
+        let mut found = self.leftmost;
+        if self.block.restarts() > 0 {
+            let mut children = self.start_at(self.block.search(key)?)?;
+            while let Some(child) = children.step()? {
+                if children.separator() > key {
+                    return Ok((found, Some(children.separator().to_vec())));
+                }
+                found = child;
+            }
+        }
+        Ok((found, None))
+    }
+
     /// Every child but the leftmost, in order.
     pub fn children(&self) -> Decoded<Children<'a>> {
         self.start_at(0)

@@ -2,6 +2,7 @@
 
 use super::damage::{Damage, Decoded};
 use super::varint::{Reader, put_varint};
+use std::sync::Arc;
 
 /// A mapping value: type in the low 3 bits, a file page or a free-list link above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +40,14 @@ impl Slot {
 /// Pages beyond what records account for that a mapping may have: ids that were taken and given back unrecorded.
 const SLACK: usize = 1 << 20;
 
-/// Where every page of a partition is, by its id.
+/// Slots that are copied together when one of them changes and another state shares them.
+const CHUNK: usize = 512;
+
+/// Where every page of a partition is, by its id. Clones share what neither changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mapping {
-    slots: Vec<Slot>,
+    chunks: Vec<Arc<[Slot; CHUNK]>>,
+    len: usize,
     /// Values and pairs read so far: what the table's size is held against.
     read: usize,
 }
@@ -51,12 +56,12 @@ impl Mapping {
     /// A snapshot's values; damage counts from the start of `bytes`.
     pub fn decode(bytes: &[u8]) -> Decoded<Mapping> {
         let mut reader = Reader::new(bytes, 0);
-        let mut slots = Vec::new();
+        let mut mapping = Mapping::default();
         while !reader.is_empty() {
-            slots.push(Slot::decode(&mut reader)?);
+            mapping.set(mapping.len as u32, Slot::decode(&mut reader)?);
         }
-        let read = slots.len();
-        Ok(Mapping { slots, read })
+        mapping.read = mapping.len;
+        Ok(mapping)
     }
 
     /// Applies a log record's pairs and returns the largest file page among them.
@@ -79,42 +84,48 @@ impl Mapping {
 
     /// Where page `id` is; None if there is no such page.
     pub fn get(&self, id: u32) -> Option<u64> {
-        self.slots.get(id as usize).and_then(|slot| slot.file_page())
+        let id = id as usize;
+        self.chunks.get(id / CHUNK).and_then(|chunk| chunk[id % CHUNK].file_page())
     }
 
     /// Puts page `id` somewhere, or frees it.
     pub fn set(&mut self, id: u32, slot: Slot) {
         let id = id as usize;
-        if id >= self.slots.len() {
-            self.slots.resize(id + 1, Slot::FREE);
+        self.len = self.len.max(id + 1);
+        while self.chunks.len() * CHUNK < self.len {
+            self.chunks.push(Arc::new([Slot::FREE; CHUNK]));
         }
-        self.slots[id] = slot;
+        Arc::make_mut(&mut self.chunks[id / CHUNK])[id % CHUNK] = slot;
     }
 
     /// One more than the largest id that was ever used.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.len
     }
 
     /// Whether no id was ever used.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.len == 0
     }
 
     /// Every page that is there: id, file page.
     pub fn pages(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
-        (0..).zip(&self.slots).filter_map(|(id, slot)| slot.file_page().map(|file_page| (id, file_page)))
+        (0..).zip(self.slots()).filter_map(|(id, slot)| slot.file_page().map(|file_page| (id, file_page)))
     }
 
     /// Ids that are free, ascending.
     pub fn free(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..).zip(&self.slots).filter(|(_, slot)| slot.file_page().is_none()).map(|(id, _)| id)
+        (0..).zip(self.slots()).filter(|(_, slot)| slot.file_page().is_none()).map(|(id, _)| id)
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter()).take(self.len)
     }
 
     /// As a snapshot holds it.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.slots.len() * 3);
-        self.slots.iter().for_each(|slot| put_varint(&mut out, slot.0));
+        let mut out = Vec::with_capacity(self.len * 3);
+        self.slots().for_each(|slot| put_varint(&mut out, slot.0));
         out
     }
 }
@@ -135,7 +146,7 @@ mod tests {
         mapping.set(0, Slot::at(9));
         mapping.set(3, Slot::at(1 << 40));
         let again = Mapping::decode(&mapping.encode()).unwrap();
-        assert_eq!(again.slots, mapping.slots);
+        assert!(again.slots().eq(mapping.slots()));
         assert_eq!(again.free().collect::<Vec<_>>(), [1, 2]);
         assert_eq!((again.get(3), again.get(1), again.get(99)), (Some(1 << 40), None, None));
         let mut pairs = Vec::new();
@@ -145,6 +156,17 @@ mod tests {
         let mut after = again;
         assert_eq!(after.apply(&pairs), Ok(Some(77)));
         assert_eq!(after.pages().collect::<Vec<_>>(), [(0, 9), (5, 70)]);
+    }
+
+    #[test]
+    fn clones_share_what_neither_changes() {
+        let mut mapping = Mapping::default();
+        (0..10_000).for_each(|id| mapping.set(id, Slot::at(u64::from(id))));
+        let before = mapping.clone();
+        mapping.set(5_000, Slot::at(77));
+        assert_eq!((before.get(5_000), mapping.get(5_000)), (Some(5_000), Some(77)));
+        let shared = before.chunks.iter().zip(&mapping.chunks).filter(|(a, b)| Arc::ptr_eq(a, b)).count();
+        assert_eq!(shared, mapping.chunks.len() - 1);
     }
 
     #[test]

@@ -27,6 +27,12 @@ pub trait Sink: Source {
 
     /// Cuts a file down to `len` bytes.
     async fn cut(&self, file: &FileName, len: u64) -> Result<()>;
+
+    /// The partition's files; others are left out.
+    async fn names(&self) -> Result<Vec<FileName>>;
+
+    /// All of a small file (manifests); None if it is missing.
+    async fn contents(&self, file: &FileName) -> Result<Option<Vec<u8>>>;
 }
 
 impl Directory {
@@ -91,5 +97,17 @@ impl Sink for Directory {
 
     async fn cut(&self, file: &FileName, len: u64) -> Result<()> {
         self.writable(file)?.set_len(len).map_err(self.failed(file))
+    }
+
+    async fn names(&self) -> Result<Vec<FileName>> {
+        self.list()
+    }
+
+    async fn contents(&self, file: &FileName) -> Result<Option<Vec<u8>>> {
+        match std::fs::read(self.path().join(file.to_string())) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed(file)(error)),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::damage::corrupted;
 use super::names::FileName;
+use super::page;
 use crate::status::{Error, Result, Status};
 use parking_lot::Mutex;
 use std::fs::File;
@@ -25,6 +26,41 @@ pub trait Source {
 
     /// What to call `file` in a message.
     fn describe(&self, file: &FileName) -> String;
+
+    /// The page at `place`, its checksum verified. A source that keeps verified pages need not do it again.
+    async fn page(&self, place: &Place<'_>) -> Result<Self::Bytes> {
+        let file = place.file();
+        let bytes = self.read(&file, place.offset, place.len).await?;
+        page::verify(bytes.as_ref()).map_err(|damage| damage.in_file(self.describe(&file), place.offset))?;
+        Ok(bytes)
+    }
+
+    /// Says that the page at `place` will be asked for soon. A source that can fetch it meanwhile does.
+    fn expect(&self, _place: &Place<'_>) {}
+}
+
+/// Where a page is, and whose file that is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The file page.
+    pub file_page: u64,
+    /// The data file's number.
+    pub id: u64,
+    /// Where the page begins there, in bytes.
+    pub offset: u64,
+    /// The page's bytes.
+    pub len: usize,
+    /// Who wrote the file.
+    pub branch: &'a str,
+    /// The writer's term.
+    pub term: u64,
+}
+
+impl Place<'_> {
+    /// The file.
+    pub fn file(&self) -> FileName {
+        FileName::Data { id: self.id, branch: self.branch.into(), term: self.term }
+    }
 }
 
 /// Positioned reads and writes of a partition's directory.

@@ -42,6 +42,11 @@ impl Space {
         space
     }
 
+    /// Room for nothing, which keeps nothing.
+    pub fn none() -> Space {
+        Space { reuse: false, end: 0, runs: BTreeMap::new() }
+    }
+
     /// The smallest file page that was never used.
     pub fn end(&self) -> u64 {
         self.end
@@ -64,6 +69,24 @@ impl Space {
             self.runs.insert(start + 1, len - 1);
         }
         start
+    }
+
+    /// Takes a free file page out of what can be taken.
+    pub fn hold(&mut self, page: u64) {
+        let Some((start, len)) = self.runs.range(..=page).next_back().map(|(start, len)| (*start, *len))
+        else {
+            return;
+        };
+        if page >= start + len {
+            return;
+        }
+        self.runs.remove(&start);
+        if page > start {
+            self.runs.insert(start, page - start);
+        }
+        if page + 1 < start + len {
+            self.runs.insert(page + 1, start + len - page - 1);
+        }
     }
 
     /// A file page that nothing refers to any more.
@@ -177,6 +200,15 @@ mod tests {
                 prop_assert!(starts.windows(2).all(|pair| pair[0].0 + pair[0].1 < pair[1].0), "runs touch");
             }
         }
+    }
+
+    #[test]
+    fn what_is_held_is_not_taken() {
+        let mut space = Space { reuse: true, end: 10, runs: BTreeMap::from([(2, 5)]) };
+        for page in [4, 2, 6, 9, 4] {
+            space.hold(page);
+        }
+        assert_eq!([space.take(), space.take(), space.take()], [3, 5, 10]);
     }
 
     #[test]

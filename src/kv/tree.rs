@@ -8,8 +8,8 @@ use super::index_page::IndexPage;
 use super::manifest::Manifest;
 use super::names::FileName;
 use super::options::Options;
-use super::page::{self, NONE, PageId};
-use super::source::Source;
+use super::page::{NONE, PageId};
+use super::source::{Place, Source};
 use crate::status::Result;
 
 /// Levels of index pages that a tree may have. A full page has at least two children, so 2^32 pages need fewer.
@@ -48,10 +48,8 @@ pub struct Tree<'a, S> {
 pub struct Loaded<B> {
     /// The page's bytes; their checksum was right.
     pub bytes: B,
-    /// Its file.
-    pub file: FileName,
-    /// Its offset there.
-    pub offset: u64,
+    /// Its file page.
+    pub file_page: u64,
 }
 
 impl<'a, S: Source> Tree<'a, S> {
@@ -64,18 +62,29 @@ impl<'a, S: Source> Tree<'a, S> {
             let what = format_args!("page {id} is mapped past the last page that was written");
             return Err(corrupted(self.manifest_name(), 0, what));
         }
-        let (file, offset) = self.options.page_place(file_page);
-        let (branch, term) = self.manifest.branches.owner(file);
-        let file = FileName::Data { id: file, branch: branch.into(), term };
-        let bytes = self.source.read(&file, offset, self.options.page_size).await?;
-        let loaded = Loaded { bytes, file, offset };
-        self.sound(&loaded, page::verify(loaded.bytes.as_ref()))?;
-        Ok(loaded)
+        let bytes = self.source.page(&self.place(file_page)).await?;
+        Ok(Loaded { bytes, file_page })
+    }
+
+    /// Says that a page will be loaded soon.
+    pub fn expect(&self, id: PageId) {
+        if let Some(file_page) = self.manifest.mapping.get(id).filter(|page| *page < self.manifest.end) {
+            self.source.expect(&self.place(file_page));
+        }
+    }
+
+    fn place(&self, file_page: u64) -> Place<'a> {
+        let (id, offset) = self.options.page_place(file_page);
+        let (branch, term) = self.manifest.branches.owner(id);
+        Place { file_page, id, offset, len: self.options.page_size, branch, term }
     }
 
     /// What was decoded from a page, or an error that names its place.
     pub fn sound<T, B>(&self, loaded: &Loaded<B>, decoded: Decoded<T>) -> Result<T> {
-        decoded.map_err(|damage| damage.in_file(self.source.describe(&loaded.file), loaded.offset))
+        decoded.map_err(|damage| {
+            let place = self.place(loaded.file_page);
+            damage.in_file(self.source.describe(&place.file()), place.offset)
+        })
     }
 
     pub(super) fn manifest_name(&self) -> String {
@@ -95,6 +104,24 @@ impl<'a, S: Source> Tree<'a, S> {
             id = self.sound(&index, parsed.child_of(key))?;
             if parsed.is_leaf() {
                 return self.load(id).await.map(Some);
+            }
+        }
+        Err(self.too_deep(root))
+    }
+
+    /// The data page whose range holds `key`, and where that range ends. Only index pages are read.
+    pub async fn leaf_range(&self, root: PageId, key: &[u8]) -> Result<Option<(PageId, Option<Vec<u8>>)>> {
+        let (mut id, mut end) = (root, None);
+        if id == NONE {
+            return Ok(None);
+        }
+        for _ in 0..DEPTH {
+            let index = self.load(id).await?;
+            let parsed = self.sound(&index, IndexPage::parse(index.bytes.as_ref()))?;
+            let (child, child_end) = self.sound(&index, parsed.child_and_end(key))?;
+            (id, end) = (child, child_end.or(end));
+            if parsed.is_leaf() {
+                return Ok(Some((id, end)));
             }
         }
         Err(self.too_deep(root))

@@ -28,26 +28,35 @@ impl<S: Sink> Writer<S> {
 
     /// Deletes the entries that expired at or before `now_ms`, whatever their timestamp, and returns how many.
     pub async fn clean_expired(&mut self, now_ms: u64) -> Result<u64> {
-        let past = |key: &[u8]| key.first_chunk().is_none_or(|expiry| u64::from_be_bytes(*expiry) > now_ms);
         let mut cleaned = 0;
         loop {
-            let tree = self.tree();
-            let expiries = tree.keys(tree.manifest.ttl_root, &[], CLEANED_AT_ONCE, past).await?;
-            if expiries.is_empty() {
-                return Ok(cleaned);
-            }
-            let ttl_root = tree.manifest.ttl_root;
-            let keys = expiries.iter().map(|expiry| expiry[8..].to_vec()).collect();
-            cleaned += self.delete(keys).await?;
-            // An expiry without its entry would be met again and again.
-            let tree = self.tree();
-            let left = tree.keys(tree.manifest.ttl_root, &expiries[0], 1, past).await?;
-            if left.first() == expiries.first() {
-                let what =
-                    format!("the tree of expiries, page {ttl_root}, names a key that does not expire then");
-                return Err(Error::new(Status::Corrupted, what));
+            match self.clean_some(now_ms, CLEANED_AT_ONCE).await? {
+                0 => return Ok(cleaned),
+                now => cleaned += now,
             }
         }
+    }
+
+    /// Does so with at most `limit` entries, in one commit.
+    pub async fn clean_some(&mut self, now_ms: u64, limit: usize) -> Result<u64> {
+        let past = |key: &[u8]| key.first_chunk().is_none_or(|expiry| u64::from_be_bytes(*expiry) > now_ms);
+        let tree = self.tree();
+        let expiries = tree.keys(tree.manifest.ttl_root, &[], limit, past).await?;
+        if expiries.is_empty() {
+            return Ok(0);
+        }
+        let ttl_root = tree.manifest.ttl_root;
+        let keys = expiries.iter().map(|expiry| expiry[8..].to_vec()).collect();
+        let cleaned = self.delete(keys).await?;
+        // An expiry without its entry would be met again and again.
+        let tree = self.tree();
+        let left = tree.keys(tree.manifest.ttl_root, &expiries[0], 1, past).await?;
+        if left.first() == expiries.first() {
+            let what =
+                format!("the tree of expiries, page {ttl_root}, names a key that does not expire then");
+            return Err(Error::new(Status::Corrupted, what));
+        }
+        Ok(cleaned)
     }
 
     async fn delete(&mut self, keys: Vec<Vec<u8>>) -> Result<u64> {
@@ -109,6 +118,26 @@ impl<S: Sink> Writer<S> {
     }
 }
 
+impl<S: Sink> Writer<S> {
+    /// Removes the partition's manifest: it is gone. Its branches and its other files follow, unless archives need
+    /// them. Nobody may hold a version of it.
+    pub async fn erase(self) -> Result<()> {
+        let sink = self.sink();
+        sink.remove(self.file()).await?;
+        let files = sink.names().await?;
+        for file in files.iter().filter(|file| matches!(file, FileName::Manifest { .. })) {
+            sink.remove(file).await?;
+        }
+        if files.iter().any(|file| matches!(file, FileName::Archive { .. })) {
+            return Ok(());
+        }
+        for file in &files {
+            sink.remove(file).await?;
+        }
+        Ok(())
+    }
+}
+
 impl Writer<Directory> {
     /// Forgets all but the `keep` newest archives of this branch, by their files' times, and returns their names.
     pub fn retain_archives(&mut self, keep: usize) -> Result<Vec<String>> {
@@ -138,20 +167,10 @@ impl Writer<Directory> {
     /// Removes the partition with its branches. It is gone once its manifest is; its other files follow, unless
     /// archives need them.
     pub fn drop_partition(self) -> Result<()> {
-        let directory = self.sink();
-        now(directory.remove(self.file()))?;
-        let files = directory.list()?;
-        for file in files.iter().filter(|file| matches!(file, FileName::Manifest { .. })) {
-            now(directory.remove(file))?;
-        }
-        if files.iter().any(|file| matches!(file, FileName::Archive { .. })) {
-            return Ok(());
-        }
-        for file in &files {
-            now(directory.remove(file))?;
-        }
-        // What is left, if anything, is not ours.
-        let _ = std::fs::remove_dir(directory.path());
+        let path = self.sink().path().to_owned();
+        now(self.erase())?;
+        // With files left, it stays.
+        let _ = std::fs::remove_dir(path);
         Ok(())
     }
 }

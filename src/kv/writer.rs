@@ -15,8 +15,10 @@ use super::sink::Sink;
 use super::source::{Directory, now};
 use super::space::{Room, after_file};
 use super::tree::Tree;
+use super::versions::{Version, Versions};
 use crate::status::{Error, Result, Status};
 use rustix::fs::{FlockOperation, flock};
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ pub struct Writer<S = Directory> {
     manifest: Manifest,
     dictionary: Option<Dictionary>,
     room: Room,
+    versions: Versions,
     samples: Samples,
     /// A commit failed half-way: what is on disk is unknown until the partition is opened again.
     unsure: bool,
@@ -63,7 +66,7 @@ impl Writer<Directory> {
                 format!("{} is open in another process, or by another writer of this one", path.display());
             return Err(Error::new(Status::WrongState, what));
         }
-        let mut writer = Writer::load(options, Directory::new(path.to_owned()), branch)?;
+        let mut writer = now(Writer::load(options, Directory::new(path.to_owned()), branch))?;
         writer._lock = Some(lock);
         Ok(writer)
     }
@@ -71,43 +74,54 @@ impl Writer<Directory> {
     /// Reads again what is on disk: what a writer has to do after a commit that failed. Blocks.
     pub fn reopen(self) -> Result<Writer> {
         let branch = self.manifest.branches.name.clone();
-        let mut writer = Writer::load(self.options, Directory::new(self.sink.path().to_owned()), &branch)?;
+        let directory = Directory::new(self.sink.path().to_owned());
+        let mut writer = now(Writer::load(self.options, directory, &branch))?;
         // Nobody else came in between.
         writer._lock = self._lock;
         Ok(writer)
     }
 
-    fn load(options: Arc<Options>, directory: Directory, branch: &str) -> Result<Writer> {
-        let newest = directory.list()?.into_iter().filter_map(|file| match file {
+    /// Applies a batch. Blocks until it is safe on disk.
+    pub fn write(&mut self, batch: &Batch, now_ms: u64) -> Result<u64> {
+        now(self.apply(batch, now_ms))
+    }
+}
+
+impl<S: Sink> Writer<S> {
+    /// A writer of a branch of the partition whose files `sink` has. A branch that is not `main` must exist. Whoever
+    /// calls sees to it that there is no other writer.
+    pub async fn load(options: Arc<Options>, sink: S, branch: &str) -> Result<Writer<S>> {
+        let newest = sink.names().await?.into_iter().filter_map(|file| match file {
             FileName::Manifest { branch: name, term } if name == branch => Some(term),
             _ => None,
         });
         let newest = newest.max();
+        let file = FileName::Manifest { branch: branch.into(), term: newest.unwrap_or(0) };
         if newest.is_none() && branch != MAIN {
-            let what = format!("{} has no branch {branch}", directory.path().display());
+            let what = format!("{}: there is no branch {branch}", sink.describe(&file));
             return Err(Error::new(Status::NotFound, what));
         }
-        let file = FileName::Manifest { branch: branch.into(), term: newest.unwrap_or(0) };
-        let bytes = if newest.is_some() { Some(directory.whole(&file)?) } else { None };
-        let mut writer = Writer::with_manifest(options, directory, file, bytes.as_deref())?;
-        writer.keep_others()?;
+        let bytes = if newest.is_some() { sink.contents(&file).await? } else { None };
+        let mut writer = Writer::with_manifest(options, sink, file, bytes.as_deref())?;
+        writer.keep_others().await?;
         if bytes.is_some_and(|bytes| bytes.len() as u64 > writer.manifest.tail) {
-            now(writer.sink.cut(&writer.file, writer.manifest.tail))?;
+            writer.sink.cut(&writer.file, writer.manifest.tail).await?;
         }
         Ok(writer)
     }
 
     /// Goes on after what archives and other branches need, also when the manifest knows nothing of it: the partition
     /// was dropped, its last records were damaged, or a branch of this name was there before.
-    fn keep_others(&mut self) -> Result<()> {
-        let files = self.sink.list()?;
+    async fn keep_others(&mut self) -> Result<()> {
+        let files = self.sink.names().await?;
         let others = files.iter().filter(|file| {
             matches!(file, FileName::Archive { .. } | FileName::Manifest { .. }) && **file != self.file
         });
         let own = (self.manifest.branches.name.as_str(), self.manifest.branches.term);
         let (data, segments) = (self.options.pages_per_file_shift, self.options.segments_per_file_shift);
         for other in others {
-            let (end, segment_end) = match Manifest::replay(&self.sink.whole(other)?) {
+            let bytes = self.sink.contents(other).await?.unwrap_or_default();
+            let (end, segment_end) = match Manifest::replay(&bytes) {
                 Ok(other) => other.ends(own, data, segments),
                 // It may be mended; until then every file may be its.
                 Err(_) => {
@@ -125,13 +139,6 @@ impl Writer<Directory> {
         Ok(())
     }
 
-    /// Applies a batch. Blocks until it is safe on disk.
-    pub fn write(&mut self, batch: &Batch, now_ms: u64) -> Result<u64> {
-        now(self.apply(batch, now_ms))
-    }
-}
-
-impl<S: Sink> Writer<S> {
     /// A writer over what `manifest`, the content of the partition's manifest, says; None for a new partition.
     pub fn new(options: Arc<Options>, sink: S, manifest: Option<&[u8]>) -> Result<Writer<S>> {
         Writer::with_manifest(options, sink, FileName::main_manifest(), manifest)
@@ -161,8 +168,18 @@ impl<S: Sink> Writer<S> {
         let dictionary =
             (!manifest.dictionary.is_empty()).then(|| Dictionary::new(&manifest.dictionary, LEVEL));
         let room = Room::load(&manifest, &options);
-        let samples = Samples::default();
-        Ok(Writer { options, sink, file, manifest, dictionary, room, samples, unsure: false, _lock: None })
+        Ok(Writer {
+            options,
+            sink,
+            file,
+            manifest,
+            dictionary,
+            room,
+            versions: Versions::default(),
+            samples: Samples::default(),
+            unsure: false,
+            _lock: None,
+        })
     }
 
     /// The partition as it was last committed.
@@ -173,6 +190,28 @@ impl<S: Sink> Writer<S> {
             dictionary: self.dictionary.as_ref(),
             source: &self.sink,
         }
+    }
+
+    /// The partition as it was last committed, to be read while this goes on.
+    pub fn version(&mut self) -> Arc<Version> {
+        // A dictionary that was trained but not committed yet decodes nothing that was.
+        let make = || Version { manifest: self.manifest.clone(), dictionary: self.dictionary.clone() };
+        self.versions.current(make)
+    }
+
+    /// Versions that somebody holds, the current one among them.
+    pub(super) fn versions(&self) -> impl Iterator<Item = Arc<Version>> {
+        self.versions.live()
+    }
+
+    /// Whether somebody holds a version.
+    pub fn is_read(&self) -> bool {
+        self.versions.live().next().is_some()
+    }
+
+    /// Whether somebody holds a version that is not the current one.
+    pub fn is_read_before(&self) -> bool {
+        self.versions.is_held()
     }
 
     /// What was last committed.
@@ -234,6 +273,7 @@ impl<S: Sink> Writer<S> {
 
     /// The partition as it was last committed, and the room for a change to it.
     pub(super) fn tree_and_room(&mut self) -> (Tree<'_, S>, &mut Room) {
+        self.versions.settle(&mut self.room.space);
         let tree = Tree {
             options: &self.options,
             manifest: &self.manifest,
@@ -272,7 +312,7 @@ impl<S: Sink> Writer<S> {
             self.write_log(&change, &record).await
         };
         match written {
-            Ok(()) => outcome.commit(&mut self.room),
+            Ok(()) => outcome.commit(&mut self.room, &mut self.versions),
             // Pages that the record names stay taken: it may be on disk.
             Err(_) => self.unsure = true,
         }
@@ -299,7 +339,11 @@ impl<S: Sink> Writer<S> {
         self.unsure = replaced.is_err();
         replaced?;
         next.tail = bytes.len() as u64;
-        (self.manifest, self.room) = (next, room);
+        let before = std::mem::replace(&mut self.manifest, next);
+        self.room = room;
+        let kept: HashSet<u64> = self.manifest.mapping.pages().map(|(_, page)| page).collect();
+        let gone = before.mapping.pages().map(|(_, page)| page).filter(|page| !kept.contains(page));
+        self.versions.restart(gone.collect(), &mut self.room.space);
         Ok(())
     }
 

@@ -1,0 +1,56 @@
+//! Reads the data pages of a batch ahead of its writer, which takes them one by one.
+
+use super::files::Files;
+use crate::kv::batch::Op;
+use crate::kv::options::Options;
+use crate::kv::versions::Version;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+/// Pages that are on their way for one batch.
+const WINDOW: usize = 96;
+
+/// Reads the pages that hold the keys of `ops`, in order, no more than a window ahead. Stops at the first error: the
+/// writer meets it too.
+pub async fn read_ahead(version: &Version, options: &Options, files: &Files, ops: &[Op]) {
+    let tree = version.tree(options, files);
+    let pages = files.pages();
+    let mut on_the_way = VecDeque::new();
+    let mut rest = ops;
+    while let Some(op) = rest.first() {
+        let Ok(Some((id, end))) = tree.leaf_range(version.manifest.root, &op.key).await else { return };
+        let in_page = end.map_or(rest.len(), |end| rest.partition_point(|op| op.key < end));
+        rest = &rest[in_page.max(1)..];
+        let Some(file_page) = version.manifest.mapping.get(id) else { return };
+        let key = (files.partition(), file_page);
+        if pages.is_near(key) {
+            continue;
+        }
+        tree.expect(id);
+        on_the_way.push_back(key);
+        while on_the_way.len() >= WINDOW {
+            on_the_way.retain(|key| pages.is_ahead(*key));
+            if on_the_way.len() >= WINDOW {
+                pages.consumed().await;
+            }
+        }
+    }
+}
+
+/// Runs `main` to its end, with `side` beside it for as long as that takes.
+pub async fn beside<T>(main: impl Future<Output = T>, side: impl Future<Output = ()>) -> T {
+    let (mut main, mut side) = (pin!(main), pin!(side));
+    let mut going = true;
+    poll_fn(|context| {
+        if going && side.as_mut().poll(context).is_ready() {
+            going = false;
+        }
+        match main.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(done),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}

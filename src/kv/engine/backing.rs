@@ -1,0 +1,81 @@
+//! What a partition is kept in: a directory, or memory.
+
+use super::bytes::Bytes;
+use super::files::Files;
+use super::memory::Memory;
+use crate::kv::names::FileName;
+use crate::kv::sink::Sink;
+use crate::kv::source::{Place, Source};
+use crate::status::Result;
+
+/// A directory, or memory. Clones are the same one.
+#[derive(Clone, Debug)]
+pub enum Backing {
+    /// A directory.
+    Disk(Files),
+    /// Memory.
+    Memory(Memory),
+}
+
+macro_rules! either {
+    ($self:ident, $it:ident => $do:expr) => {
+        match $self {
+            Backing::Disk($it) => $do,
+            Backing::Memory($it) => $do,
+        }
+    };
+}
+
+impl Source for Backing {
+    type Bytes = Bytes;
+
+    async fn read(&self, file: &FileName, offset: u64, len: usize) -> Result<Bytes> {
+        either!(self, it => it.read(file, offset, len).await)
+    }
+
+    fn describe(&self, file: &FileName) -> String {
+        either!(self, it => it.describe(file))
+    }
+
+    async fn page(&self, place: &Place<'_>) -> Result<Bytes> {
+        either!(self, it => it.page(place).await)
+    }
+
+    fn expect(&self, place: &Place<'_>) {
+        either!(self, it => it.expect(place));
+    }
+}
+
+impl Sink for Backing {
+    async fn write(&self, file: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
+        either!(self, it => it.write(file, offset, bytes).await)
+    }
+
+    async fn sync(&self, files: &[FileName]) -> Result<()> {
+        either!(self, it => it.sync(files).await)
+    }
+
+    async fn replace(&self, file: &FileName, bytes: &[u8]) -> Result<()> {
+        either!(self, it => it.replace(file, bytes).await)
+    }
+
+    async fn exists(&self, file: &FileName) -> Result<bool> {
+        either!(self, it => it.exists(file).await)
+    }
+
+    async fn remove(&self, file: &FileName) -> Result<()> {
+        either!(self, it => it.remove(file).await)
+    }
+
+    async fn cut(&self, file: &FileName, len: u64) -> Result<()> {
+        either!(self, it => it.cut(file, len).await)
+    }
+
+    async fn names(&self) -> Result<Vec<FileName>> {
+        either!(self, it => it.names().await)
+    }
+
+    async fn contents(&self, file: &FileName) -> Result<Option<Vec<u8>>> {
+        either!(self, it => it.contents(file).await)
+    }
+}

@@ -1,0 +1,322 @@
+//! A partition's directory, read and written through its shard's disk.
+
+use super::bytes::Bytes;
+use super::open_files::OpenFiles;
+use super::pages::{Broken, Pages};
+use crate::io::buffer::{ALIGNMENT, Buffer};
+use crate::io::file::File;
+use crate::io::operation::Operation;
+use crate::kv::damage::corrupted;
+use crate::kv::names::FileName;
+use crate::kv::page;
+use crate::kv::sink::Sink;
+use crate::kv::source::{Directory, Place, Source};
+use crate::status::{Error, Result, Status};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fs::File as StdFile;
+use std::io::{Error as OsError, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// Bytes of writes under way before a writer waits for the oldest.
+const UNDER_WAY: usize = 8 << 20;
+/// Buffers of long writes that are kept for the next ones.
+const SPARE: usize = 8;
+
+/// A partition's files. Writes are under way when `write` returns; `sync` waits for them and says what failed.
+#[derive(Clone, Debug)]
+pub struct Files(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    pages: Rc<Pages>,
+    open: Rc<RefCell<OpenFiles>>,
+    partition: u32,
+    path: PathBuf,
+    page_size: usize,
+    pages_per_file_shift: u32,
+    created: Cell<bool>,
+    writes: RefCell<VecDeque<(FileName, usize, Operation)>>,
+    bytes_under_way: Cell<usize>,
+    failed: RefCell<Option<Error>>,
+    spare: RefCell<Vec<Buffer>>,
+}
+
+impl Files {
+    /// The files in `path`, whose pages are cached under the number `partition`.
+    pub fn new(
+        pages: Rc<Pages>,
+        open: Rc<RefCell<OpenFiles>>,
+        partition: u32,
+        path: PathBuf,
+        store: &crate::kv::options::Options,
+    ) -> Files {
+        Files(Rc::new(Inner {
+            pages,
+            open,
+            partition,
+            path,
+            page_size: store.page_size,
+            pages_per_file_shift: store.pages_per_file_shift,
+            created: Cell::new(false),
+            writes: RefCell::default(),
+            bytes_under_way: Cell::new(0),
+            failed: RefCell::default(),
+            spare: RefCell::default(),
+        }))
+    }
+
+    /// The shard's pages.
+    pub fn pages(&self) -> &Rc<Pages> {
+        &self.0.pages
+    }
+
+    /// The number that its pages are cached under.
+    pub fn partition(&self) -> u32 {
+        self.0.partition
+    }
+
+    /// Waits for the writes under way, whatever they end with: an edit that failed must not meet the next one.
+    pub async fn settle(&self) {
+        while self.finish_one().await {}
+        self.0.failed.borrow_mut().take();
+    }
+
+    async fn file(&self, name: &FileName, write: bool) -> Result<Rc<File>> {
+        let known = self.0.open.borrow_mut().get(self.0.partition, name, write);
+        if let Some(file) = known {
+            return Ok(file);
+        }
+        let path = self.0.path.join(name.to_string());
+        let direct = !matches!(name, FileName::Manifest { .. } | FileName::Archive { .. });
+        let opened = self.0.pages.disk().call(move || open(&path, write, direct)).await?;
+        let (fd, direct, created) = opened.map_err(|error| match error.kind() {
+            ErrorKind::NotFound if !write => {
+                corrupted(self.describe(name), 0, "the manifest names this file and it is missing")
+            }
+            _ => self.failure(name, &error),
+        })?;
+        self.0.created.set(self.0.created.get() || created);
+        let file = self.0.pages.disk().file(fd, direct);
+        self.0.open.borrow_mut().insert(self.0.partition, name, write, &file);
+        Ok(file)
+    }
+
+    fn failure(&self, name: &FileName, error: &OsError) -> Error {
+        Error::os(&self.describe(name), error)
+    }
+
+    fn ends(&self, name: &FileName, offset: u64) -> Error {
+        corrupted(self.describe(name), offset, "the file ends before this page does")
+    }
+
+    fn write_buffer(&self, len: usize) -> Result<Buffer> {
+        let mut spare = self.0.spare.borrow_mut();
+        let fitting = spare.iter().position(|buffer| buffer.len() >= len && buffer.len() / 2 <= len);
+        let buffer = match fitting {
+            Some(at) => Some(spare.swap_remove(at)),
+            None => Buffer::heap(len),
+        };
+        buffer.ok_or_else(|| Error::new(Status::OutOfMemory, "no memory for a write"))
+    }
+
+    /// Ends the oldest write under way; false if there is none.
+    async fn finish_one(&self) -> bool {
+        let oldest = self.0.writes.borrow_mut().pop_front();
+        let Some((name, len, operation)) = oldest else { return false };
+        let ended = operation.await;
+        self.0.bytes_under_way.set(self.0.bytes_under_way.get() - len);
+        if let Err(error) = ended.result {
+            let error = self.failure(&name, &error);
+            self.0.failed.borrow_mut().get_or_insert(error);
+        }
+        let mut spare = self.0.spare.borrow_mut();
+        if spare.len() < SPARE {
+            spare.extend(ended.buffer);
+        }
+        true
+    }
+
+    /// Pages that a data file's write changes.
+    fn note_pages(&self, name: &FileName, offset: u64, bytes: &[u8]) {
+        let FileName::Data { id, .. } = name else { return };
+        let first = (id << self.0.pages_per_file_shift) + offset / self.0.page_size as u64;
+        for (i, page) in bytes.chunks(self.0.page_size).enumerate() {
+            self.0.pages.written((self.0.partition, first + i as u64), page);
+        }
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        name: &FileName,
+        work: impl FnOnce(&Path) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let path = self.0.path.join(name.to_string());
+        let done = self.0.pages.disk().call(move || work(&path)).await?;
+        done.map_err(|error| self.failure(name, &error))
+    }
+}
+
+/// Opens a file: the descriptor, whether it is for direct I/O, and whether it was made.
+fn open(path: &Path, write: bool, direct: bool) -> std::io::Result<(OwnedFd, bool, bool)> {
+    let created = write && !path.try_exists()?;
+    let mut options = StdFile::options();
+    options.read(true).write(write).create(write);
+    if direct {
+        match options.clone().custom_flags(libc::O_DIRECT).open(path) {
+            // Some file systems know no direct I/O.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            opened => return Ok((opened?.into(), true, created)),
+        }
+    }
+    Ok((options.open(path)?.into(), false, created))
+}
+
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(parent) => StdFile::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+impl Source for Files {
+    type Bytes = Bytes;
+
+    async fn read(&self, name: &FileName, offset: u64, len: usize) -> Result<Bytes> {
+        let file = self.file(name, false).await?;
+        let none = || Error::new(Status::OutOfMemory, format!("no memory to read {len} bytes"));
+        // Direct I/O reads whole blocks; files consist of them.
+        let whole = len.checked_next_multiple_of(ALIGNMENT).ok_or_else(none)?;
+        let buffer = Buffer::heap(whole).ok_or_else(none)?;
+        let ended = self.0.pages.disk().read(&file, offset, buffer, whole)?.await;
+        match (ended.result, ended.buffer) {
+            (Ok(read), Some(buffer)) if read >= len => Ok(Bytes::Disk(Rc::new(buffer), len)),
+            (Err(error), _) => Err(self.failure(name, &error)),
+            _ => Err(self.ends(name, offset)),
+        }
+    }
+
+    fn describe(&self, file: &FileName) -> String {
+        self.0.path.join(file.to_string()).display().to_string()
+    }
+
+    async fn page(&self, place: &Place<'_>) -> Result<Bytes> {
+        let (pages, key) = (&self.0.pages, (self.0.partition, place.file_page));
+        if let Some(page) = pages.cached(key).await {
+            return Ok(Bytes::Disk(page, place.len));
+        }
+        let open = self.0.open.borrow_mut().data(key.0, place.id, place.branch, place.term);
+        let file = match open {
+            Some(file) => file,
+            None => self.file(&place.file(), false).await?,
+        };
+        let verify = |bytes: &[u8]| {
+            page::verify(bytes).map_err(|damage| damage.in_file(self.describe(&place.file()), place.offset))
+        };
+        match pages.load(key, &file, place.offset, verify).await? {
+            Ok(page) => Ok(Bytes::Disk(page, place.len)),
+            Err(Broken::Short) => Err(self.ends(&place.file(), place.offset)),
+            Err(Broken::Os(errno)) => Err(self.failure(&place.file(), &OsError::from_raw_os_error(errno))),
+        }
+    }
+
+    fn expect(&self, place: &Place<'_>) {
+        let key = (self.0.partition, place.file_page);
+        let open = self.0.open.borrow_mut().data(key.0, place.id, place.branch, place.term);
+        if let Some(file) = open {
+            self.0.pages.expect(key, &file, place.offset);
+        }
+    }
+}
+
+impl Sink for Files {
+    async fn write(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
+        let file = self.file(name, true).await?;
+        self.note_pages(name, offset, bytes);
+        let mut buffer = self.write_buffer(bytes.len())?;
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        let operation = self.0.pages.disk().write(&file, offset, buffer, bytes.len())?;
+        let counters = self.0.pages.counters();
+        match name {
+            FileName::Data { .. } | FileName::Segment { .. } => counters.data_bytes.add(bytes.len() as u64),
+            _ => counters.manifest_bytes.add(bytes.len() as u64),
+        }
+        self.0.writes.borrow_mut().push_back((name.clone(), bytes.len(), operation));
+        self.0.bytes_under_way.set(self.0.bytes_under_way.get() + bytes.len());
+        while self.0.bytes_under_way.get() > UNDER_WAY {
+            self.finish_one().await;
+        }
+        Ok(())
+    }
+
+    async fn sync(&self, files: &[FileName]) -> Result<()> {
+        while self.finish_one().await {}
+        if let Some(error) = self.0.failed.borrow_mut().take() {
+            return Err(error);
+        }
+        let mut syncs = Vec::with_capacity(files.len());
+        for name in files {
+            let file = self.file(name, true).await?;
+            syncs.push((name, self.0.pages.disk().sync(&file)?));
+        }
+        for (name, sync) in syncs {
+            sync.await.result.map_err(|error| self.failure(name, &error))?;
+        }
+        if self.0.created.get() {
+            let path = self.0.path.clone();
+            let synced = self.0.pages.disk().call(move || StdFile::open(path)?.sync_all()).await?;
+            synced.map_err(|error| Error::os(&self.0.path.display().to_string(), &error))?;
+            self.0.created.set(false);
+        }
+        Ok(())
+    }
+
+    async fn replace(&self, name: &FileName, bytes: &[u8]) -> Result<()> {
+        self.0.pages.counters().manifest_bytes.add(bytes.len() as u64);
+        let (bytes, temporary) = (bytes.to_vec(), self.0.path.join(format!("{name}.tmp")));
+        let replaced = self.call(name, move |path| {
+            let mut out = StdFile::create(&temporary)?;
+            std::io::Write::write_all(&mut out, &bytes)?;
+            out.sync_data()?;
+            std::fs::rename(&temporary, path)?;
+            sync_parent(path)
+        });
+        let replaced = replaced.await;
+        self.0.open.borrow_mut().remove(self.0.partition, name);
+        replaced
+    }
+
+    async fn exists(&self, name: &FileName) -> Result<bool> {
+        self.call(name, Path::try_exists).await
+    }
+
+    async fn remove(&self, name: &FileName) -> Result<()> {
+        self.0.open.borrow_mut().remove(self.0.partition, name);
+        let removed = |path: &Path| match std::fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => sync_parent(path),
+        };
+        self.call(name, removed).await
+    }
+
+    async fn cut(&self, name: &FileName, len: u64) -> Result<()> {
+        self.call(name, move |path| StdFile::options().write(true).open(path)?.set_len(len)).await
+    }
+
+    async fn names(&self) -> Result<Vec<FileName>> {
+        let path = self.0.path.clone();
+        self.0.pages.disk().call(move || Directory::new(path).list()).await?
+    }
+
+    async fn contents(&self, name: &FileName) -> Result<Option<Vec<u8>>> {
+        let whole = |path: &Path| match std::fs::read(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        self.call(name, whole).await
+    }
+}

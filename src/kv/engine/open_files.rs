@@ -1,0 +1,96 @@
+//! Files that a shard has open, their number bounded.
+
+use crate::io::file::File;
+use crate::kv::names::FileName;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Open files by partition. The least recently used one is closed for a new one; operations under way keep theirs.
+#[derive(Debug)]
+pub struct OpenFiles {
+    open: HashMap<(u32, Kind, u64), Entry>,
+    limit: usize,
+    clock: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Data,
+    Segment,
+    Manifest,
+}
+
+#[derive(Debug)]
+struct Entry {
+    branch: String,
+    term: u64,
+    writable: bool,
+    file: Rc<File>,
+    used: u64,
+}
+
+/// Kind, number, branch and term of a file; archives are not kept open.
+fn parts(name: &FileName) -> Option<(Kind, u64, &str, u64)> {
+    match name {
+        FileName::Data { id, branch, term } => Some((Kind::Data, *id, branch, *term)),
+        FileName::Segment { id, branch, term } => Some((Kind::Segment, *id, branch, *term)),
+        FileName::Manifest { branch, term } => Some((Kind::Manifest, 0, branch, *term)),
+        FileName::Archive { .. } => None,
+    }
+}
+
+impl OpenFiles {
+    /// At most `limit` files.
+    pub fn new(limit: usize) -> OpenFiles {
+        OpenFiles { open: HashMap::new(), limit: limit.max(1), clock: 0 }
+    }
+
+    /// Files that are open.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// A data file that is open, without a name made for it.
+    pub fn data(&mut self, partition: u32, id: u64, branch: &str, term: u64) -> Option<Rc<File>> {
+        self.find((partition, Kind::Data, id), branch, term, false)
+    }
+
+    /// A file that is open, to be written if `write`.
+    pub fn get(&mut self, partition: u32, name: &FileName, write: bool) -> Option<Rc<File>> {
+        let (kind, id, branch, term) = parts(name)?;
+        self.find((partition, kind, id), branch, term, write)
+    }
+
+    fn find(&mut self, key: (u32, Kind, u64), branch: &str, term: u64, write: bool) -> Option<Rc<File>> {
+        self.clock += 1;
+        let entry = self.open.get_mut(&key)?;
+        if entry.branch != branch || entry.term != term || (write && !entry.writable) {
+            return None;
+        }
+        entry.used = self.clock;
+        Some(entry.file.clone())
+    }
+
+    /// Keeps a file open.
+    pub fn insert(&mut self, partition: u32, name: &FileName, writable: bool, file: &Rc<File>) {
+        let Some((kind, id, branch, term)) = parts(name) else { return };
+        if self.open.len() >= self.limit {
+            let oldest = self.open.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| *key);
+            oldest.map(|key| self.open.remove(&key));
+        }
+        let entry = Entry { branch: branch.into(), term, writable, file: file.clone(), used: self.clock };
+        self.open.insert((partition, kind, id), entry);
+    }
+
+    /// Closes a file that was replaced or removed.
+    pub fn remove(&mut self, partition: u32, name: &FileName) {
+        if let Some((kind, id, ..)) = parts(name) {
+            self.open.remove(&(partition, kind, id));
+        }
+    }
+
+    /// Closes the files of a partition.
+    pub fn remove_partition(&mut self, partition: u32) {
+        self.open.retain(|key, _| key.0 != partition);
+    }
+}

@@ -1,0 +1,162 @@
+//! A partition as a shard has it: closed until somebody asks for it, and again when others are asked for.
+
+use super::backing::Backing;
+use super::lock::Lock;
+use super::tasks::rest;
+use crate::kv::names::Partition as Name;
+use crate::kv::sink::Sink;
+use crate::kv::versions::Version;
+use crate::kv::writer::Writer;
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+/// What a handle stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The handle's number.
+    pub number: u32,
+    /// The partition.
+    pub name: Name,
+    /// The archive of it, by tag; None for the partition itself.
+    pub archive: Option<String>,
+    /// Its directory; None in memory.
+    pub path: Option<PathBuf>,
+    /// The shard that has it.
+    pub shard: usize,
+}
+
+/// A partition, or an archive of one.
+#[derive(Debug)]
+pub struct Partition {
+    /// What it is.
+    pub target: Arc<Target>,
+    /// Whether it is open.
+    pub state: RefCell<State>,
+    /// Who opens or closes it.
+    pub opening: Rc<Lock<()>>,
+    /// Its directory's lock against other processes, from when it is first opened until it is closed.
+    pub lock: RefCell<Option<File>>,
+    /// When it was last asked for, on the shard's own clock.
+    pub used: Cell<u64>,
+    /// Whether the engine looks after it at the moment.
+    pub in_upkeep: Cell<bool>,
+    /// When the engine last looked after it.
+    pub looked_after: Cell<Option<Instant>>,
+    /// When it was last archived by schedule.
+    pub archived: Cell<Option<Instant>>,
+    /// Whether it changed since then.
+    pub unarchived: Cell<bool>,
+}
+
+/// Whether a partition is open.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// It has to be opened.
+    Closed,
+    /// There is no such partition, and only a write makes it.
+    Missing,
+    /// It is.
+    Open(Rc<Open>),
+}
+
+/// An open partition. Requests hold it while they run.
+#[derive(Debug)]
+pub struct Open {
+    /// Where its bytes are.
+    pub backing: Backing,
+    /// Its writer; None if it can only be read.
+    pub writer: Option<Rc<Lock<Writer<Backing>>>>,
+    /// What was last committed; None if nothing was.
+    pub version: RefCell<Option<Arc<Version>>>,
+    /// Versions that were shown and may still be read.
+    pub published: RefCell<Vec<Weak<Version>>>,
+    /// Whether something was committed since upkeep last looked.
+    pub changed: Cell<bool>,
+    /// Data and segment files that had been begun when upkeep last looked.
+    pub files: Cell<(u64, u64)>,
+    /// Whether files wait to be collected until nobody reads them.
+    pub uncollected: Cell<bool>,
+}
+
+impl Partition {
+    /// A closed one.
+    pub fn new(target: Arc<Target>) -> Partition {
+        Partition {
+            target,
+            state: RefCell::new(State::Closed),
+            opening: Lock::new(()),
+            lock: RefCell::default(),
+            used: Cell::new(0),
+            in_upkeep: Cell::new(false),
+            looked_after: Cell::new(None),
+            archived: Cell::new(None),
+            unarchived: Cell::new(true),
+        }
+    }
+
+    /// It, if it is open.
+    pub fn open(&self) -> Option<Rc<Open>> {
+        match &*self.state.borrow() {
+            State::Open(open) => Some(open.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether closing it would disturb nobody.
+    pub fn is_idle(&self) -> bool {
+        let state = self.state.borrow();
+        let State::Open(open) = &*state else { return false };
+        let writes = open.writer.as_ref().is_some_and(|writer| !writer.is_free());
+        Rc::strong_count(open) == 1 && !writes && self.opening.is_free() && !self.in_upkeep.get()
+    }
+}
+
+impl Open {
+    /// Shows what the writer has committed to requests that begin from now on.
+    pub fn publish(&self, partition: &Partition, writer: &mut Writer<Backing>) {
+        if writer.manifest().tail > 0 {
+            let version = writer.version();
+            let mut published = self.published.borrow_mut();
+            published.retain(|version| version.strong_count() > 0);
+            published.push(Arc::downgrade(&version));
+            *self.version.borrow_mut() = Some(version);
+            self.changed.set(true);
+            partition.unarchived.set(true);
+        }
+    }
+
+    /// Waits until nobody reads it any more, once its version is not shown: a new writer knows nothing of who does. The
+    /// writer is lost only when a task panicked.
+    pub async fn drained(&self, writer: Option<&mut Writer<Backing>>) {
+        let reads = || match &writer {
+            Some(writer) => writer.is_read(),
+            None => self.published.borrow().iter().any(|version| version.strong_count() > 0),
+        };
+        while reads() {
+            rest().await;
+        }
+    }
+
+    /// Waits for writes of an edit that failed.
+    pub async fn settle(&self) {
+        if let Backing::Disk(files) = &self.backing {
+            files.settle().await;
+        }
+    }
+
+    /// Whether there is an archive of this tag.
+    pub async fn archives(&self) -> crate::Result<Vec<String>> {
+        let names = self.backing.names().await?;
+        let tags = names.into_iter().filter_map(|name| match name {
+            crate::kv::names::FileName::Archive { tag, .. } => Some(tag),
+            _ => None,
+        });
+        let mut tags: Vec<String> = tags.collect();
+        tags.sort();
+        Ok(tags)
+    }
+}

@@ -1,0 +1,152 @@
+//! Where completions go: exactly one for every request that was accepted.
+
+use super::request::{Answer, Completion};
+use crate::io::event::Event;
+use crate::status::{Error, Result, Status};
+use crossbeam_queue::ArrayQueue;
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// A bounded queue of completions. Any thread may submit to it; one at a time may wait.
+#[derive(Debug)]
+pub struct Completions {
+    queue: ArrayQueue<Completion>,
+    /// Requests that were accepted and whose completions were not taken yet: never more than there is room for.
+    outstanding: AtomicUsize,
+    event: Event,
+}
+
+impl Completions {
+    /// A queue for at most `capacity` requests that are not done or whose completions were not taken.
+    pub fn new(capacity: usize) -> Result<Arc<Completions>> {
+        if !(1..=1 << 20).contains(&capacity) {
+            let what = "a queue of completions has room for 1 to 1,048,576";
+            return Err(Error::new(Status::InvalidArgument, what));
+        }
+        let queue = ArrayQueue::new(capacity);
+        Ok(Arc::new(Completions { queue, outstanding: AtomicUsize::new(0), event: Event::new()? }))
+    }
+
+    /// Requests that are not done, or whose completions were not taken.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.load(Ordering::Acquire)
+    }
+
+    /// A completion, if there is one.
+    pub fn try_next(&self) -> Option<Completion> {
+        let completion = self.queue.pop()?;
+        self.outstanding.fetch_sub(1, Ordering::AcqRel);
+        Some(completion)
+    }
+
+    /// The next completion; None once the time is up (`None` waits for ever).
+    pub fn next(&self, timeout: Option<Duration>) -> Option<Completion> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            if let Some(completion) = self.try_next() {
+                return Some(completion);
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return None;
+            }
+            self.event.arm();
+            if self.queue.is_empty() {
+                self.event.wait(left);
+            }
+            self.event.disarm();
+        }
+    }
+
+    /// Takes room for a completion.
+    fn reserve(&self) -> bool {
+        let capacity = self.queue.capacity();
+        let more = |now| (now < capacity).then_some(now + 1);
+        self.outstanding.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+}
+
+/// One answer that somebody waits for.
+#[derive(Debug, Default)]
+pub(super) struct Once {
+    answer: Mutex<Option<Result<Answer>>>,
+    there: Condvar,
+}
+
+impl Once {
+    /// Waits for it.
+    pub fn wait(&self) -> Result<Answer> {
+        let mut answer = self.answer.lock();
+        loop {
+            match answer.take() {
+                Some(answer) => return answer,
+                None => self.there.wait(&mut answer),
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+enum To {
+    Queue(Arc<Completions>, u64),
+    Once(Arc<Once>),
+    Nobody,
+}
+
+/// The duty to answer. Dropping it is an answer too: the request was cancelled, or its task panicked.
+#[derive(Debug)]
+pub(super) struct Reply(To);
+
+impl Reply {
+    /// To a queue, if it has room.
+    pub fn queue(queue: &Arc<Completions>, user_data: u64) -> Result<Reply> {
+        match queue.reserve() {
+            true => Ok(Reply(To::Queue(queue.clone(), user_data))),
+            false => Err(Error::new(Status::QueueFull, "the queue of completions is full: take some")),
+        }
+    }
+
+    /// To somebody who waits.
+    pub fn once(once: &Arc<Once>) -> Reply {
+        Reply(To::Once(once.clone()))
+    }
+
+    /// Answers.
+    pub fn complete(mut self, result: Result<Answer>) {
+        self.send(result);
+    }
+
+    /// The request was not accepted, so there is no completion.
+    pub fn withdraw(mut self) {
+        if let To::Queue(queue, _) = std::mem::replace(&mut self.0, To::Nobody) {
+            queue.outstanding.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    fn send(&mut self, result: Result<Answer>) {
+        match std::mem::replace(&mut self.0, To::Nobody) {
+            To::Queue(queue, user_data) => {
+                // There is room: it was taken when the request was accepted.
+                let _ = queue.queue.push(Completion { user_data, result });
+                queue.event.ring();
+            }
+            To::Once(once) => {
+                *once.answer.lock() = Some(result);
+                once.there.notify_one();
+            }
+            To::Nobody => {}
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        let error = match std::thread::panicking() {
+            true => Error::new(Status::Panic, "the request's task panicked; please report it"),
+            false => Error::new(Status::Canceled, "the engine closed before the request was done"),
+        };
+        self.send(Err(error));
+    }
+}

@@ -1,0 +1,230 @@
+//! Requests, as the tasks of a shard.
+
+use super::ahead::{beside, read_ahead};
+use super::backing::Backing;
+use super::lock::Guard;
+use super::partition::{Open, Partition, State};
+use super::queue::Reply;
+use super::request::{Answer, Job, Request};
+use super::shard::Shard;
+use super::upkeep;
+use crate::kv::batch::Batch;
+use crate::kv::scan::Scanned;
+use crate::kv::versions::Version;
+use crate::kv::writer::Writer;
+use crate::status::{Error, Result, Status};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A request on its way to its shard.
+#[derive(Debug)]
+pub struct Work {
+    /// The handle's number.
+    pub target: u32,
+    /// What is asked.
+    pub(super) job: Job,
+    /// Whom to answer.
+    pub(super) reply: Reply,
+}
+
+/// What a shard's tasks do.
+pub enum Task {
+    /// A request.
+    Request(Work),
+    /// Upkeep of a partition.
+    Upkeep(Rc<Partition>),
+}
+
+/// A partition whose writer this task has.
+pub struct Writing {
+    /// The partition.
+    pub partition: Rc<Partition>,
+    /// What is open of it.
+    pub open: Rc<Open>,
+    guard: Guard<Writer<Backing>>,
+}
+
+impl Writing {
+    /// The writer.
+    pub fn writer(&mut self) -> Result<&mut Writer<Backing>> {
+        let gone = || Error::new(Status::Panic, "a write to this partition panicked: reopen it");
+        self.guard.as_mut().ok_or_else(gone)
+    }
+
+    /// After a change: shows what was committed, or waits for the writes of what was not.
+    pub async fn ended<T>(&mut self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            self.open.settle().await;
+        }
+        let open = self.open.clone();
+        let partition = self.partition.clone();
+        open.publish(&partition, self.writer()?);
+        result
+    }
+}
+
+/// Unix time in milliseconds.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
+}
+
+/// Runs a task to its end.
+pub async fn serve(shard: Rc<Shard>, task: Task) {
+    match task {
+        Task::Request(Work { target, job, reply }) => {
+            let result = match job {
+                // The most frequent one needs no memory of its own.
+                Job::Other(Request::Read { key }) => read(&shard, target, &key).await,
+                other => Box::pin(rarer(&shard, target, other)).await,
+            };
+            shard.counters().completed.add(1);
+            reply.complete(result);
+        }
+        Task::Upkeep(partition) => Box::pin(upkeep::look_after(&shard, &partition)).await,
+    }
+}
+
+/// What was last committed, and where its pages are; None if there is nothing.
+async fn committed(shard: &Shard, target: u32) -> Result<Option<(Rc<Open>, Arc<Version>)>> {
+    let partition = shard.partition(target)?;
+    let Some(open) = shard.open(&partition, false).await? else { return missing(&partition) };
+    let version = open.version.borrow().clone();
+    Ok(version.map(|version| (open, version)))
+}
+
+/// There is no such partition, which is an answer; that there is no such archive is not.
+fn missing<T>(partition: &Partition) -> Result<Option<T>> {
+    match &partition.target.archive {
+        None => Ok(None),
+        Some(tag) => {
+            let what = format!("{} has no archive {tag}", partition.target.name);
+            Err(Error::new(Status::NotFound, what))
+        }
+    }
+}
+
+async fn read(shard: &Shard, target: u32, key: &[u8]) -> Result<Answer> {
+    let Some((open, version)) = committed(shard, target).await? else { return Ok(Answer::Found(None)) };
+    version.tree(&shard.store, &open.backing).read(key).await.map(Answer::Found)
+}
+
+async fn rarer(shard: &Rc<Shard>, target: u32, job: Job) -> Result<Answer> {
+    let request = match job {
+        Job::Write(batch) => return write(shard, target, &batch).await,
+        Job::Other(request) => request,
+    };
+    match request {
+        Request::Read { key } => read(shard, target, &key).await,
+        Request::Floor { key } => {
+            let Some((open, version)) = committed(shard, target).await? else {
+                return Ok(Answer::Found(None));
+            };
+            version.tree(&shard.store, &open.backing).floor(&key).await.map(Answer::Found)
+        }
+        Request::Scan(scan) => {
+            let Some((open, version)) = committed(shard, target).await? else {
+                return Ok(Answer::Scanned(Scanned::default()));
+            };
+            version.tree(&shard.store, &open.backing).scan(&scan.range()).await.map(Answer::Scanned)
+        }
+        Request::Archives => {
+            let partition = shard.partition(target)?;
+            let Some(open) = shard.open(&partition, false).await? else {
+                return Ok(Answer::Names(Vec::new()));
+            };
+            open.archives().await.map(Answer::Names)
+        }
+        Request::Reopen => {
+            let partition = shard.partition(target)?;
+            shard.reopen(&partition).await.map(|()| Answer::Done)
+        }
+        Request::Drop => erase(shard, target).await,
+        other => change(shard, target, other).await,
+    }
+}
+
+/// The partition's writer, once it is this task's turn; None if there is no partition and `make` asks for none.
+pub async fn writing(shard: &Shard, target: u32, make: bool) -> Result<Option<Writing>> {
+    let partition = shard.partition(target)?;
+    loop {
+        let Some(open) = shard.open(&partition, make).await? else { return missing(&partition) };
+        let Some(writer) = &open.writer else {
+            let what = "this is an archive, or of another term: it can only be read";
+            return Err(Error::new(Status::Unsupported, what));
+        };
+        let guard = writer.lock().await;
+        // Whoever had it before may have dropped or closed the partition.
+        let current = partition.open().is_some_and(|current| Rc::ptr_eq(&current, &open));
+        if current {
+            return Ok(Some(Writing { partition, open, guard }));
+        }
+    }
+}
+
+async fn write(shard: &Rc<Shard>, target: u32, batch: &Batch) -> Result<Answer> {
+    let Some(mut writing) = writing(shard, target, true).await? else { return Ok(Answer::Count(0)) };
+    let open = writing.open.clone();
+    let writer = writing.writer()?;
+    let result = match (&open.backing, writer.manifest().tail) {
+        (Backing::Disk(files), 1..) => {
+            let version = writer.version();
+            let ahead = read_ahead(&version, &shard.store, files, batch.ops());
+            beside(writer.apply(batch, now_ms()), ahead).await
+        }
+        _ => writer.apply(batch, now_ms()).await,
+    };
+    writing.ended(result).await.map(Answer::Count)
+}
+
+/// Requests that change a partition which is there.
+async fn change(shard: &Rc<Shard>, target: u32, request: Request) -> Result<Answer> {
+    let Some(mut writing) = writing(shard, target, false).await? else {
+        return Ok(match request {
+            Request::Archive { .. } => {
+                return Err(Error::new(Status::NotFound, "there is no such partition to archive"));
+            }
+            Request::ForgetArchive { .. } => Answer::Done,
+            _ => Answer::Count(0),
+        });
+    };
+    match request {
+        Request::Truncate { position } => {
+            let result = writing.writer()?.truncate(&position).await;
+            writing.ended(result).await.map(Answer::Count)
+        }
+        Request::Archive { tag } => writing.writer()?.archive(&tag).await.map(|()| Answer::Done),
+        Request::ForgetArchive { tag } => writing.writer()?.forget_archive(&tag).await.map(|()| Answer::Done),
+        Request::Collect => writing.writer()?.collect().await.map(Answer::Count),
+        Request::CleanExpired => {
+            drop(writing);
+            upkeep::clean(shard, target).await.map(Answer::Count)
+        }
+        Request::Compact => {
+            drop(writing);
+            upkeep::compact(shard, target).await.map(Answer::Count)
+        }
+        _ => Err(Error::new(Status::Internal, "a request went the wrong way; please report it")),
+    }
+}
+
+/// Removes a partition. Requests that read it are let finish; those that come now see nothing.
+async fn erase(shard: &Rc<Shard>, target: u32) -> Result<Answer> {
+    let Some(mut writing) = writing(shard, target, false).await? else { return Ok(Answer::Done) };
+    let (open, partition) = (writing.open.clone(), writing.partition.clone());
+    let writer = writing.guard.take();
+    let mut writer =
+        writer.ok_or(Error::new(Status::Panic, "a write to this partition panicked: reopen it"))?;
+    *open.version.borrow_mut() = None;
+    open.drained(Some(&mut writer)).await;
+    let turn = partition.opening.lock().await;
+    let erased = writer.erase().await;
+    shard.forget(&partition, State::Closed);
+    let lock = partition.lock.borrow_mut().take();
+    if let Some(path) = partition.target.path.clone() {
+        // With an archive or foreign files left, it stays.
+        let _ = shard.pages.disk().call(move || (std::fs::remove_dir(path), drop(lock))).await?;
+    }
+    drop(turn);
+    erased.map(|()| Answer::Done)
+}

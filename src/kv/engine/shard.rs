@@ -1,0 +1,258 @@
+//! A shard: what its thread shares among its tasks, and how its partitions are opened and closed.
+
+use super::backing::Backing;
+use super::files::Files;
+use super::lock::Lock;
+use super::memory::{Memory, Room};
+use super::open_files::OpenFiles;
+use super::options::EngineOptions;
+use super::pages::Pages;
+use super::partition::{Open, Partition, State, Target};
+use super::stats::Counters;
+use crate::kv::branch::MAIN;
+use crate::kv::compress::{Dictionary, LEVEL};
+use crate::kv::layout;
+use crate::kv::manifest::Manifest;
+use crate::kv::names::{FileName, Partition as Name};
+use crate::kv::options::Options;
+use crate::kv::sink::Sink;
+use crate::kv::source::Source;
+use crate::kv::versions::Version;
+use crate::kv::writer::Writer;
+use crate::status::{Error, Result, Status};
+use parking_lot::RwLock;
+use rustix::fs::{FlockOperation, flock};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What handles stand for: by number, and the number by name and archive.
+pub type Targets = RwLock<Known>;
+
+/// Handles that were handed out.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// By number.
+    pub targets: Vec<Arc<Target>>,
+    /// Numbers by partition and archive.
+    pub numbers: HashMap<(Name, Option<String>), u32>,
+}
+
+/// What a shard's tasks share. One thread's.
+#[derive(Debug)]
+pub struct Shard {
+    /// What the engine was opened with.
+    pub options: Arc<EngineOptions>,
+    /// What the store was written with.
+    pub store: Arc<Options>,
+    /// Pages and the disk.
+    pub pages: Rc<Pages>,
+    /// Its partitions, open or not, by number.
+    pub partitions: RefCell<HashMap<u32, Rc<Partition>>>,
+    /// Upkeep under way.
+    pub chores: Cell<usize>,
+    /// Whether what can be left for the next time should be.
+    pub closing: Cell<bool>,
+    open_files: Rc<RefCell<OpenFiles>>,
+    targets: Arc<Targets>,
+    room: Rc<Room>,
+    counters: Arc<Counters>,
+    clock: Cell<u64>,
+}
+
+impl Shard {
+    /// A shard without partitions.
+    pub fn new(options: Arc<EngineOptions>, targets: Arc<Targets>, counters: Arc<Counters>) -> Result<Shard> {
+        Ok(Shard {
+            store: Arc::new(options.store.clone()),
+            pages: Rc::new(Pages::open(&options, counters.clone())?),
+            partitions: RefCell::default(),
+            chores: Cell::new(0),
+            closing: Cell::new(false),
+            open_files: Rc::new(RefCell::new(OpenFiles::new(options.open_files))),
+            targets,
+            room: Rc::new(Room::new(options.memory_limit)),
+            counters,
+            clock: Cell::new(0),
+            options,
+        })
+    }
+
+    /// What it counts.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Notes how much is in use.
+    pub fn measure(&self) {
+        let used = self.pages.disk().pool().used() as u64;
+        self.counters.pool_pages.set(used);
+        self.counters.pool_pages_most.set(self.counters.pool_pages_most.get().max(used));
+        self.counters.open_files.set(self.open_files.borrow().len() as u64);
+    }
+
+    /// The partition that a handle stands for.
+    pub fn partition(&self, number: u32) -> Result<Rc<Partition>> {
+        if let Some(partition) = self.partitions.borrow().get(&number) {
+            return Ok(partition.clone());
+        }
+        let target = self.targets.read().targets.get(number as usize).cloned();
+        let target = target.ok_or(Error::new(Status::StaleHandle, "no such partition handle"))?;
+        let partition = Rc::new(Partition::new(target));
+        self.partitions.borrow_mut().insert(number, partition.clone());
+        Ok(partition)
+    }
+
+    /// The partition, open; None if there is none and `make` does not ask for one.
+    pub async fn open(&self, partition: &Rc<Partition>, make: bool) -> Result<Option<Rc<Open>>> {
+        self.clock.set(self.clock.get() + 1);
+        partition.used.set(self.clock.get());
+        let state = partition.state.borrow().clone();
+        match state {
+            State::Open(open) => return Ok(Some(open)),
+            State::Missing if !make => return Ok(None),
+            _ => {}
+        }
+        let _turn = partition.opening.lock().await;
+        let state = partition.state.borrow().clone();
+        match state {
+            State::Open(open) => return Ok(Some(open)),
+            State::Missing if !make => return Ok(None),
+            _ => {}
+        }
+        self.make_room();
+        let open = self.open_now(partition, make).await?;
+        *partition.state.borrow_mut() = match &open {
+            Some(open) => {
+                self.counters.open_partitions.set(self.counters.open_partitions.get() + 1);
+                State::Open(open.clone())
+            }
+            None => State::Missing,
+        };
+        Ok(open)
+    }
+
+    async fn open_now(&self, partition: &Rc<Partition>, make: bool) -> Result<Option<Rc<Open>>> {
+        let target = &partition.target;
+        let Some(path) = target.path.clone() else {
+            let memory = Memory::new(self.store.page_size, self.room.clone(), self.counters.clone());
+            let writer = Writer::new(self.store.clone(), Backing::Memory(memory.clone()), None)?;
+            return Ok(Some(Rc::new(open(Backing::Memory(memory), Some(writer), None))));
+        };
+        let (store, locks) =
+            (self.store.clone(), target.archive.is_none() && partition.lock.borrow().is_none());
+        let prepared = self.pages.disk().call(move || prepare(&path, make, locks, &store)).await??;
+        let Some(lock) = prepared else { return Ok(None) };
+        if lock.is_some() {
+            *partition.lock.borrow_mut() = lock;
+        }
+        let path = target.path.clone().unwrap_or_default();
+        let files = Files::new(self.pages.clone(), self.open_files.clone(), target.number, path, &self.store);
+        let backing = Backing::Disk(files);
+        if let Some(tag) = &target.archive {
+            let file = backing.names().await?.into_iter().find(|name| match name {
+                FileName::Archive { tag: known, .. } => known == tag || name.to_string() == *tag,
+                _ => false,
+            });
+            let Some(file) = file else { return Ok(None) };
+            let version = version(&backing, &file).await?;
+            return Ok(Some(Rc::new(open(backing, None, Some(Arc::new(version))))));
+        }
+        let mut writer = Writer::load(self.store.clone(), backing.clone(), MAIN).await?;
+        let version = (writer.manifest().tail > 0).then(|| writer.version());
+        Ok(Some(Rc::new(open(backing, Some(writer), version))))
+    }
+
+    /// Closes partitions that nobody uses, those not used for longest first, until one more may be opened.
+    fn make_room(&self) {
+        loop {
+            let partitions = self.partitions.borrow();
+            let open = partitions.values().filter(|partition| partition.open().is_some());
+            if open.count() < self.options.open_partitions {
+                return;
+            }
+            let on_disk = partitions.values().filter(|partition| partition.target.path.is_some());
+            let idle = on_disk.filter(|partition| partition.is_idle());
+            let Some(oldest) = idle.min_by_key(|partition| partition.used.get()).cloned() else { return };
+            drop(partitions);
+            self.forget(&oldest, State::Closed);
+            *oldest.lock.borrow_mut() = None;
+        }
+    }
+
+    /// Puts an open partition into another state.
+    pub fn forget(&self, partition: &Partition, state: State) {
+        let before = std::mem::replace(&mut *partition.state.borrow_mut(), state);
+        if matches!(before, State::Open(_)) {
+            self.counters.open_partitions.set(self.counters.open_partitions.get().saturating_sub(1));
+        }
+        self.pages.forget_partition(partition.target.number);
+        self.open_files.borrow_mut().remove_partition(partition.target.number);
+    }
+
+    /// Closes a partition once the requests that run on it are done; the next one opens it again.
+    pub async fn reopen(&self, partition: &Rc<Partition>) -> Result<()> {
+        if partition.target.path.is_none() {
+            return Ok(());
+        }
+        let mut guard = None;
+        if let Some(writer) = partition.open().and_then(|open| open.writer.clone()) {
+            guard = Some(writer.lock().await);
+        }
+        // Requests that come now wait for their turn to open it.
+        let _turn = partition.opening.lock().await;
+        let open = partition.open();
+        self.forget(partition, State::Closed);
+        let Some(open) = open else { return Ok(()) };
+        *open.version.borrow_mut() = None;
+        let mut writer = guard.as_mut().and_then(|guard| guard.take());
+        open.drained(writer.as_mut()).await;
+        Ok(())
+    }
+}
+
+fn open(backing: Backing, writer: Option<Writer<Backing>>, version: Option<Arc<Version>>) -> Open {
+    Open {
+        backing,
+        writer: writer.map(Lock::new),
+        version: RefCell::new(version),
+        published: RefCell::default(),
+        changed: Cell::new(true),
+        files: Cell::new((0, 0)),
+        uncollected: Cell::new(false),
+    }
+}
+
+async fn version(backing: &Backing, file: &FileName) -> Result<Version> {
+    let bytes = backing.contents(file).await?.unwrap_or_default();
+    let manifest = Manifest::replay(&bytes).map_err(|damage| damage.in_file(backing.describe(file), 0))?;
+    let dictionary = (!manifest.dictionary.is_empty()).then(|| Dictionary::new(&manifest.dictionary, LEVEL));
+    Ok(Version { manifest, dictionary })
+}
+
+/// Checks a partition's directory, makes it if told to, and locks it if told to; None if there is none. Blocks.
+fn prepare(path: &Path, make: bool, locks: bool, store: &Options) -> Result<Option<Option<File>>> {
+    let failed = |error: std::io::Error| Error::os(&path.display().to_string(), &error);
+    if !path.try_exists().map_err(failed)? {
+        if !make {
+            return Ok(None);
+        }
+        std::fs::create_dir_all(path).map_err(failed)?;
+        if let Some(parent) = path.parent() {
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
+        }
+    }
+    layout::fits(path, store)?;
+    if !locks {
+        return Ok(Some(None));
+    }
+    let lock = File::open(path).map_err(failed)?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let what = format!("{} is open in another process, or by another engine of this one", path.display());
+        return Err(Error::new(Status::WrongState, what));
+    }
+    Ok(Some(Some(lock)))
+}

@@ -1,0 +1,160 @@
+//! A shard's thread: takes requests, runs tasks, turns the disk, and sleeps when there is nothing to do.
+
+use super::options::{EngineOptions, UPKEEP};
+use super::serve::{Task, Work, serve};
+use super::shard::{Shard, Targets};
+use super::stats::Counters;
+use super::tasks::Tasks;
+use crate::io::disk::Backend;
+use crate::io::event::Event;
+use crate::status::Result;
+use crossbeam_queue::ArrayQueue;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+/// What waits for a shard. Reads do not queue behind writes.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Requests that only read.
+    pub reads: ArrayQueue<Work>,
+    /// Requests that need their partition's writer.
+    pub writes: ArrayQueue<Work>,
+    /// Nothing is taken any more.
+    pub closed: AtomicBool,
+}
+
+impl Inbox {
+    /// Room for this many of each.
+    pub fn new(limit: usize) -> Inbox {
+        let (reads, writes) = (ArrayQueue::new(limit), ArrayQueue::new(limit));
+        Inbox { reads, writes, closed: AtomicBool::new(false) }
+    }
+
+    /// Drops what waits, which answers it.
+    pub fn clear(&self) {
+        while self.reads.pop().is_some() {}
+        while self.writes.pop().is_some() {}
+    }
+}
+
+/// What the engine needs to know of a shard that has started.
+pub type Started = Result<(Arc<Event>, Backend)>;
+
+/// Requests that are taken, and tasks that are run, before the disk is turned.
+const ROUND: usize = 128;
+/// Longest sleep. Nothing needs it; it bounds what a lost wake-up could cost.
+const SLEEP: Duration = Duration::from_secs(1);
+
+/// Runs a shard until its inbox is closed and its tasks are done.
+pub fn run(
+    options: Arc<EngineOptions>,
+    targets: Arc<Targets>,
+    counters: Arc<Counters>,
+    inbox: Arc<Inbox>,
+    started: SyncSender<Started>,
+) {
+    let _closing = Closing(inbox.clone());
+    let shard = match Shard::new(options, targets, counters) {
+        Ok(shard) => Rc::new(shard),
+        Err(error) => {
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
+    let disk = shard.pages.disk().clone();
+    let _ = started.send(Ok((disk.event().clone(), disk.backend())));
+    let mut reads = Tasks::new(shard.options.reads);
+    let mut writes = Tasks::new(shard.options.writes + UPKEEP);
+    let mut upkeep_due = Instant::now() + shard.options.upkeep_interval;
+    let mut busy_until = Instant::now();
+    loop {
+        let closed = inbox.closed.load(Ordering::SeqCst);
+        shard.closing.set(closed);
+        let mut did = 0;
+        while !closed && did < ROUND && reads.room() > 0 {
+            let Some(work) = inbox.reads.pop() else { break };
+            reads.start(serve(shard.clone(), Task::Request(work)));
+            did += 1;
+        }
+        // Upkeep that is not under way keeps its places.
+        let kept = UPKEEP - shard.chores.get().min(UPKEEP);
+        while !closed && writes.room() > kept {
+            let Some(work) = inbox.writes.pop() else { break };
+            writes.start(serve(shard.clone(), Task::Request(work)));
+            did += 1;
+        }
+        did += reads.run(ROUND) + writes.run(ROUND);
+        if closed && reads.len() == 0 && writes.len() == 0 {
+            break;
+        }
+        let ended = disk.turn(None);
+        did += ended.as_ref().map_or(0, |ended| *ended);
+        shard.measure();
+        if ended.is_err() {
+            tracing::error!("a shard of the key-value store lost its ring: {ended:?}");
+            break;
+        }
+        if did > 0 {
+            busy_until = Instant::now() + shard.options.spin;
+            continue;
+        }
+        let now = Instant::now();
+        if !shard.options.upkeep_interval.is_zero() && now >= upkeep_due {
+            upkeep_due = now + shard.options.upkeep_interval;
+            start_upkeep(&shard, closed).for_each(|task| writes.start(serve(shard.clone(), task)));
+            continue;
+        }
+        if now < busy_until {
+            std::hint::spin_loop();
+            continue;
+        }
+        disk.event().arm();
+        let more = (reads.room() > 0 && !inbox.reads.is_empty())
+            || (writes.room() > kept && !inbox.writes.is_empty());
+        if (closed || !more) && inbox.closed.load(Ordering::SeqCst) == closed {
+            let _ = disk.turn(Some(sleep(&shard, upkeep_due.saturating_duration_since(now))));
+            busy_until = Instant::now() + shard.options.spin;
+        }
+        disk.event().disarm();
+    }
+}
+
+/// Ends what waits for a shard when its thread ends, however it does.
+struct Closing(Arc<Inbox>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::SeqCst);
+        self.0.clear();
+    }
+}
+
+fn sleep(shard: &Shard, until_upkeep: Duration) -> Duration {
+    if shard.options.upkeep_interval.is_zero() { SLEEP } else { until_upkeep.min(SLEEP) }
+}
+
+/// Upkeep for partitions that are open and not being looked after, as many as may be at a time.
+fn start_upkeep(shard: &Rc<Shard>, closed: bool) -> impl Iterator<Item = Task> {
+    let mut chosen = Vec::new();
+    let partitions = shard.partitions.borrow();
+    let open = partitions.values().filter(|partition| {
+        partition.open().is_some_and(|open| open.writer.is_some()) && !partition.in_upkeep.get()
+    });
+    let mut open: Vec<_> = if closed { Vec::new() } else { open.cloned().collect() };
+    drop(partitions);
+    // Those that had their turn longest ago first, or the first few would have all of it.
+    open.sort_by_key(|partition| partition.looked_after.get());
+    for partition in open {
+        if shard.chores.get() >= UPKEEP {
+            break;
+        }
+        shard.chores.set(shard.chores.get() + 1);
+        partition.in_upkeep.set(true);
+        partition.looked_after.set(Some(Instant::now()));
+        chosen.push(Task::Upkeep(partition));
+    }
+    chosen.into_iter()
+}

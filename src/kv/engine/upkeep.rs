@@ -1,0 +1,133 @@
+//! What a shard does by itself: compaction, file collection, expiry, archives on a schedule. A step at a time, so that
+//! writes come between.
+
+use super::partition::Partition;
+use super::serve::{now_ms, writing};
+use super::shard::Shard;
+use super::tasks::rest;
+use crate::kv::page::NONE;
+use crate::status::{Error, Result, Status};
+use std::rc::Rc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Pages that are moved, or entries that are deleted, in one commit.
+const STEP: usize = 2_048;
+
+/// Looks a partition over and does what it needs.
+pub async fn look_after(shard: &Rc<Shard>, partition: &Rc<Partition>) {
+    if let Err(error) = all(shard, partition).await
+        && error.status != Status::Canceled
+    {
+        shard.counters().upkeep_failed.add(1);
+        tracing::warn!("upkeep of partition {} failed: {error}", partition.target.name);
+    }
+    partition.in_upkeep.set(false);
+    shard.chores.set(shard.chores.get() - 1);
+}
+
+async fn all(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<()> {
+    let target = partition.target.number;
+    let Some(open) = partition.open() else { return Ok(()) };
+    let changed = open.changed.replace(false);
+    if changed {
+        let Some(mut writing) = writing(shard, target, false).await? else { return Ok(()) };
+        let writer = writing.writer()?;
+        let (sparse, files) = (writer.is_sparse(), writer.files_begun());
+        drop(writing);
+        if sparse {
+            compact(shard, target).await?;
+        }
+        // As long as no file is full, none can be dead.
+        if open.files.replace(files) != files {
+            open.uncollected.set(true);
+        }
+    }
+    if open.uncollected.get() {
+        collect(shard, target).await?;
+    }
+    let expires = open.version.borrow().as_ref().is_some_and(|version| version.manifest.ttl_root != NONE);
+    if expires {
+        clean(shard, target).await?;
+    }
+    drop(open);
+    archive(shard, partition).await
+}
+
+/// Compacts a partition in steps, then collects its files; returns how many pages were moved.
+pub async fn compact(shard: &Rc<Shard>, target: u32) -> Result<u64> {
+    let mut moved = 0;
+    loop {
+        let Some(mut writing) = writing(shard, target, false).await? else { break };
+        let result = writing.writer()?.compact_some(STEP).await;
+        let now = writing.ended(result).await?;
+        moved += now;
+        shard.counters().upkeep.add(u64::from(now > 0));
+        drop(writing);
+        if now < STEP as u64 {
+            break;
+        }
+        go_on(shard).await?;
+    }
+    collect(shard, target).await?;
+    Ok(moved)
+}
+
+/// Collects a partition's files; those that are still read are left for the next time.
+async fn collect(shard: &Rc<Shard>, target: u32) -> Result<()> {
+    let Some(mut writing) = writing(shard, target, false).await? else { return Ok(()) };
+    let open = writing.open.clone();
+    // The version that is published would keep nothing, were it not for those who read older ones.
+    open.uncollected.set(writing.writer()?.is_read_before());
+    writing.writer()?.collect().await.map(|_| ())
+}
+
+/// Deletes what has expired, in steps; returns how many entries went.
+pub async fn clean(shard: &Rc<Shard>, target: u32) -> Result<u64> {
+    let mut cleaned = 0;
+    loop {
+        let Some(mut writing) = writing(shard, target, false).await? else { return Ok(cleaned) };
+        let result = writing.writer()?.clean_some(now_ms(), STEP).await;
+        let now = writing.ended(result).await?;
+        cleaned += now;
+        shard.counters().upkeep.add(u64::from(now > 0));
+        drop(writing);
+        if now == 0 {
+            return Ok(cleaned);
+        }
+        go_on(shard).await?;
+    }
+}
+
+/// Lets others run; an error once the engine closes: what is left is done the next time.
+async fn go_on(shard: &Shard) -> Result<()> {
+    rest().await;
+    match shard.closing.get() {
+        true => Err(Error::new(Status::Canceled, "the engine closes; the rest is done another time")),
+        false => Ok(()),
+    }
+}
+
+/// Archives a partition that changed, if it is time, and deletes scheduled archives beyond those to be kept.
+async fn archive(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<()> {
+    let interval = shard.options.archive_interval;
+    let due = partition.archived.get().is_none_or(|last| last.elapsed() >= interval);
+    if interval.is_zero() || !due || !partition.unarchived.get() {
+        return Ok(());
+    }
+    let Some(mut writing) = writing(shard, partition.target.number, false).await? else { return Ok(()) };
+    let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros());
+    writing.writer()?.archive(&micros.to_string()).await?;
+    partition.archived.set(Some(Instant::now()));
+    partition.unarchived.set(false);
+    shard.counters().upkeep.add(1);
+    // Scheduled ones are called by their time; all else is a name that somebody gave.
+    let tags = writing.open.archives().await?;
+    let mut times: Vec<u64> = tags.iter().filter_map(|tag| tag.parse().ok()).collect();
+    times.sort_unstable();
+    let excess = times.len().saturating_sub(shard.options.archives_kept.max(1));
+    for time in &times[..excess] {
+        writing.writer()?.forget_archive(&time.to_string()).await?;
+    }
+    writing.open.uncollected.set(writing.open.uncollected.get() || excess > 0);
+    Ok(())
+}
