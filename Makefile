@@ -13,12 +13,14 @@ DESTDIR ?=
 FILE ?=
 CC ?= cc
 CFLAGS ?= -O2 -g
+CXX ?= c++
+CXXFLAGS ?= -O2 -g
 WARNINGS := -std=c11 -Wall -Wextra -Wpedantic -Werror
 
 CARGO := cargo
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 OUT := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
-EXAMPLES := $(addprefix $(OUT)/c-examples/,hello epoll_loop transfer)
+EXAMPLES := $(addprefix $(OUT)/c-examples/,hello epoll_loop transfer kv) $(OUT)/c-examples/eloqstore
 SONAME := librdma_engine.so.0
 
 .PHONY: all setup header demo examples test check bench soak install uninstall clean lib
@@ -43,6 +45,11 @@ examples: $(EXAMPLES)
 $(OUT)/c-examples/%: c-examples/%.c c-examples/sha256.c c-examples/sha256.h include/rdma_engine.h | lib
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude $< $(if $(filter transfer,$*),c-examples/sha256.c) -o $@ \
+		-L$(OUT) -lrdma_engine -Wl,-rpath,'$$ORIGIN/..'
+
+$(OUT)/c-examples/eloqstore: c-examples/eloqstore.cc include/rdma_engine.h include/rdma_engine.hpp | lib
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) -std=c++17 -Wall -Wextra -Wpedantic -Werror -Iinclude $< -o $@ \
 		-L$(OUT) -lrdma_engine -Wl,-rpath,'$$ORIGIN/..'
 
 # Two processes: a file through one-sided gets and puts, over shared memory and over TCP.

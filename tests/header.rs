@@ -8,18 +8,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Sources of the header, in the order of its sections; the first four bring types only.
+/// Sources of the header, in the order of its sections; the first five bring types only.
 const SOURCES: &[&str] = &[
     "src/status.rs",
     "src/telemetry/stats.rs",
     "src/ffi/handle.rs",
     "src/ffi/types.rs",
+    "src/ffi/kv_types.rs",
     "src/ffi/library.rs",
     "src/ffi/context.rs",
     "src/ffi/worker.rs",
     "src/ffi/session.rs",
     "src/ffi/memory.rs",
     "src/ffi/operation.rs",
+    "src/ffi/kv.rs",
     "src/ffi/telemetry.rs",
 ];
 

@@ -1,12 +1,14 @@
 //! Handles: one distinct structure for each kind of object, and their way to the object.
 
+use super::kv_types::rde_kv;
 use crate::engine::buffer::Buffer;
 use crate::engine::context::Context;
-use crate::engine::handle::{BUFFERS, CONTEXTS, LISTENERS, REGIONS, Ref, SESSIONS, WORKERS};
+use crate::engine::handle::{BUFFERS, CONTEXTS, Kind, LISTENERS, REGIONS, Ref, SESSIONS, Table, WORKERS};
 use crate::engine::listener::Listener;
 use crate::engine::region::Region;
 use crate::engine::session::Session;
 use crate::engine::worker::Worker;
+use crate::kv::port::Port;
 use crate::status::{Error, Result, Status};
 
 /// The library with its devices, its registered memory and its limits. Opened first, closed last.
@@ -57,6 +59,9 @@ pub struct rde_region {
     pub id: u64,
 }
 
+/// Every key-value store that is open.
+pub(super) static STORES: Table<Port> = Table::new(Kind::Kv, 1 << 16);
+
 fn stale(kind: &'static str) -> Error {
     Error::new(Status::StaleHandle, format!("this {kind} is closed, was never opened, or is something else"))
 }
@@ -76,4 +81,5 @@ resolve!(worker, rde_worker, Worker, WORKERS, "worker");
 resolve!(listener, rde_listener, Listener, LISTENERS, "listener");
 resolve!(session, rde_session, Session, SESSIONS, "session");
 resolve!(buffer, rde_buffer, Buffer, BUFFERS, "buffer");
+resolve!(kv, rde_kv, Port, STORES, "store");
 resolve!(region, rde_region, Region, REGIONS, "region");

@@ -11,10 +11,12 @@
 )]
 
 pub mod handle;
+pub mod kv_types;
 pub mod types;
 
 // One for each section of the header; tests/header.rs has their order.
 pub mod context;
+pub mod kv;
 pub mod library;
 pub mod memory;
 pub mod operation;
@@ -24,6 +26,7 @@ pub mod worker;
 
 mod argument;
 mod guard;
+mod kv_request;
 mod layout;
 
 #[cfg(feature = "fault-injection")]
