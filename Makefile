@@ -64,6 +64,8 @@ test:
 	tests/tree.sh
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) test --locked -p rdma-engine -p ucx-sys
+	$(CARGO) test --locked --features fault-injection --test panics
+	tests/netns.sh
 	tests/install.sh
 	tests/readme.sh
 

@@ -13,6 +13,10 @@
  *   TIMED_OUT: idle for too long). A message of at most RDE_INLINE_BYTES arrives in the completion: flag
  *   RDE_COMPLETION_INLINE, bytes in `data`, session in `value`. A longer one arrives in a buffer, `value`, which is the
  *   receiver's to release; its session's id is in the first 8 bytes of `data`, little-endian.
+ * Calls. rde_call calls a method of a peer and completes with its answer. Calls of peers are events CALL_RECEIVED of a worker
+ *   opened with RDE_WORKER_CALLS (user_data of the session, value the call, detail the method): answer each one from any
+ *   thread with rde_call_reply or rde_call_refuse, or rde_call_release it. CALL_CANCELED says that nobody waits any more.
+ *   They come in turn, one of each session.
  * Statuses. 0 is OK, above 0 is not an error, below 0 is one. Numbers are never reused. A later version may return others:
  *   treat an unknown one by its sign.
  * Errors. Control calls fill an rde_error, if given one, on failure only. There is no thread-local or global error.
@@ -78,6 +82,8 @@
 #define RDE_REGION_DETAILS_INIT RDE_INIT(rde_region_details)
 #define RDE_KV_OPTIONS_INIT RDE_INIT(rde_kv_options)
 #define RDE_KV_DETAILS_INIT RDE_INIT(rde_kv_details)
+#define RDE_CALL_ARGUMENTS_INIT RDE_INIT(rde_call_arguments)
+#define RDE_CALL_DETAILS_INIT RDE_INIT(rde_call_details)
 #define RDE_STATS_INIT RDE_INIT(rde_stats)
 
 /** Buckets of a [`Histogram`]. */
@@ -125,6 +131,9 @@
 /** Worker: its thread sleeps at once when there is nothing to do. */
 #define RDE_WORKER_NO_SPIN (1 << 1)
 
+/** Worker: calls of peers arrive as events CALL_RECEIVED. Without it they are answered UNKNOWN_METHOD. */
+#define RDE_WORKER_CALLS (1 << 2)
+
 /**
  * Buffer: peers on this host may map it once it is exported, which makes their gets loads. Costs whole pages, and a file
  * descriptor. Without it, an exported buffer is reached by messages.
@@ -151,6 +160,20 @@
 
 /** Completion: an event that no request asked for. */
 #define RDE_COMPLETION_EVENT (1 << 1)
+
+
+
+/** Most pieces of one payload. */
+#define RDE_PIECES_MAX 64
+
+/** Call, in its arguments: nobody answers it; it completes when it has left. */
+#define RDE_CALL_ONE_WAY (1 << 0)
+
+/** Call, in its arguments and details: it happens once, by its slot and sequence. */
+#define RDE_CALL_ONCE (1 << 1)
+
+/** Call, in its details: its caller has given it up, or is gone. */
+#define RDE_CALL_CANCELED (1 << 2)
 
 /** Session: the peer runs on this host and shared memory carries the session. */
 #define RDE_SESSION_LOCAL (1 << 0)
@@ -255,6 +278,8 @@ enum rde_status
     RDE_STATUS_PROTOCOL = -26,
     /** The peer's UCX settings differ from ours and would corrupt memory. */
     RDE_STATUS_SETTINGS_MISMATCH = -27,
+    /** The peer has no such method, or serves no calls. */
+    RDE_STATUS_UNKNOWN_METHOD = -28,
     /** The caller was built against another ABI version. */
     RDE_STATUS_ABI_MISMATCH = -90,
     /** A defect of the library; please report it. */
@@ -310,12 +335,20 @@ enum rde_op
     RDE_OP_REGION_IMPORT = 7,
     /** A connect has ended; `value` is the session, and the status says how it went. */
     RDE_OP_SESSION_CONNECT = 8,
+    /** Calls a method of the session's peer; use rde_call or rde_call_prepare. */
+    RDE_OP_CALL = 9,
+    /** Calls a method that nobody answers; it completes when it has left. */
+    RDE_OP_ONE_WAY = 10,
     /** Event: a listener accepted a session; `value` is the session. */
     RDE_OP_SESSION_ACCEPTED = 32,
     /** Event or answer: a session has ended; `value` is the session, and nothing of it follows. */
     RDE_OP_SESSION_CLOSED = 33,
     /** Event: a message arrived, inline or in a buffer that is now the receiver's. */
     RDE_OP_MESSAGE = 34,
+    /** Event: a peer calls; `value` is the call, to be answered by rde_call_reply, rde_call_refuse or rde_call_release. */
+    RDE_OP_CALL_RECEIVED = 35,
+    /** Event: nobody waits for the answer to a call any more; `value` is the call, which is still to be released. */
+    RDE_OP_CALL_CANCELED = 36,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -452,8 +485,14 @@ typedef struct {
     uint64_t idle_timeout_ns;
     /** Longest message that a session sends or takes, in bytes; 0 is 16 MiB. */
     uint64_t max_message_bytes;
+    /** Bytes of the payloads of one session's calls that wait for their answer here; 0 is 64 MiB. */
+    uint64_t max_call_bytes;
+    /** Calls of one session that wait for their answer here; 0 is 1,024. */
+    uint32_t max_calls;
     /** Zero. */
-    uint64_t reserved[4];
+    uint32_t reserved0;
+    /** Zero. */
+    uint64_t reserved[2];
 } rde_context_options;
 
 /** The library with its devices, its registered memory and its limits. Opened first, closed last. */
@@ -594,9 +633,12 @@ typedef struct {
     uint64_t value;
     /** RDE_COMPLETION_*. */
     uint32_t flags;
-    /** errno or transport status, 0 if none. */
+    /**
+     * errno or transport status, 0 if none. CALL: the service's status; with QUEUE_FULL and BUSY microseconds until it
+     * may be tried again. CALL_RECEIVED: the method.
+     */
     int32_t detail;
-    /** An inline message's bytes; of a message in a buffer, the first 8 are its session's id, little-endian; else zero. */
+    /** An inline message's or payload's bytes. CALL, CALL_RECEIVED: else the rde_rpc_header. Of a message in a buffer the first 8 are its session's id, little-endian; else zero. */
     uint8_t data[RDE_INLINE_BYTES];
 } rde_completion;
 
@@ -762,6 +804,92 @@ typedef struct {
     uint64_t upkeep_failed;
 } rde_kv_details;
 
+/** A service's header: 24 bytes that travel with every call and reply. */
+typedef struct {
+    /** A file's offset, a cookie, a size. */
+    uint64_t offset;
+    /** Bytes wanted or carried. */
+    uint64_t len;
+    /** The service's. */
+    uint32_t flags;
+    /** Zero: a receiver refuses anything else. */
+    uint32_t reserved;
+} rde_rpc_header;
+
+/** A part of a payload: bytes that are copied, or a range of a buffer that is not. */
+typedef struct {
+    /** Bytes that are copied, at most 64 KiB in all pieces of a payload; NULL with a buffer. */
+    const void *data;
+    /** Bytes of the piece. */
+    size_t length;
+    /** Registered memory, or zero. */
+    rde_buffer buffer;
+    /** Where the piece begins in the buffer, in bytes. */
+    uint64_t buffer_offset;
+} rde_piece;
+
+/** What to call, with what, and where the reply goes. Set struct_size; fields that are not used are zero. */
+typedef struct {
+    /** sizeof(rde_call_arguments). */
+    uint32_t struct_size;
+    /** RDE_CALL_ONE_WAY, RDE_CALL_ONCE or 0. */
+    uint32_t flags;
+    /** The service's number of what is called. */
+    uint32_t method;
+    /** Microseconds until the call times out, here and at the peer; 0 is never. */
+    uint32_t timeout_us;
+    /** Travels with the call. */
+    rde_rpc_header header;
+    /** The payload, in the order in which it arrives. */
+    const rde_piece *pieces;
+    /** Pieces of the payload, at most RDE_PIECES_MAX. */
+    uint32_t piece_count;
+    /** RDE_CALL_ONCE: the slot, below 1,024: it has one call at a time. */
+    uint16_t slot;
+    /** Zero. */
+    uint16_t reserved;
+    /** Where the reply's payload goes, until the completion; zero: inline, or a buffer of the library's. */
+    rde_buffer reply;
+    /** Where it begins in that buffer, in bytes. */
+    uint64_t reply_offset;
+    /** Room for it, in bytes. */
+    uint64_t reply_capacity;
+    /** RDE_CALL_ONCE: the slot's first call is 1, and each next one is one more. A repetition has the same number. */
+    uint32_t sequence;
+    /** Zero. */
+    uint32_t reserved1;
+    /** Returned as it is in the completion. */
+    uint64_t user_data;
+} rde_call_arguments;
+
+/** A peer's call that waits for its answer. */
+typedef struct {
+    /** 0 is none. */
+    uint64_t id;
+} rde_incoming_call;
+
+/** What an inbound call tells about itself. Set struct_size before asking. */
+typedef struct {
+    /** sizeof(rde_call_details), set by the caller. */
+    uint32_t struct_size;
+    /** RDE_CALL_*. */
+    uint32_t flags;
+    /** What is called. */
+    uint32_t method;
+    /** Zero. */
+    uint32_t reserved;
+    /** The session it came over. */
+    rde_session session;
+    /** What came with it. */
+    rde_rpc_header header;
+    /** Nanoseconds until the caller gives up; 0 without a deadline, 1 when it has passed. */
+    uint64_t left_ns;
+    /** The payload, until the call is answered or released. */
+    rde_bytes payload;
+    /** The buffer that has the payload, for pieces and puts; zero for a short one. It goes with the call. */
+    rde_buffer buffer;
+} rde_call_details;
+
 /** Counts of events since the object was opened; all only grow. */
 typedef struct {
     /** Requests that were accepted. */
@@ -836,8 +964,24 @@ typedef struct {
     uint64_t wakes;
     /** Log messages that were dropped because their callback was busy with another of the same thread. */
     uint64_t logs_dropped;
+    /** Calls that were answered by the peer's service. */
+    uint64_t calls;
+    /** Replies that nobody waited for. */
+    uint64_t late_replies;
+    /** Calls of peers that were handed out. */
+    uint64_t calls_received;
+    /** Calls of peers that were answered. */
+    uint64_t calls_answered;
+    /** Calls of peers that were refused: limit, method, header, deadline, or released without an answer. */
+    uint64_t calls_refused;
+    /** Calls of peers that were answered with a kept reply. */
+    uint64_t calls_repeated;
+    /** Handlers of calls that panicked. */
+    uint64_t handler_panics;
+    /** Peers that did not prove the shared secret. */
+    uint64_t proofs_failed;
     /** Zero; later counters take these places. */
-    uint64_t reserved[24];
+    uint64_t reserved[16];
 } rde_counters;
 
 /**
@@ -1784,6 +1928,119 @@ RDE_MUST_USE
 rde_status rde_kv_info(rde_kv kv,
                        rde_kv_details *out_details,
                        rde_error *error);
+
+/* ---- Calls: to a peer's methods, and of peers to ours. ---- */
+
+/**
+ * Calls a method of the session's peer.
+ *
+ * Parameters: `session` in. `arguments` in, for the call, with its pieces and their bytes; buffers of pieces and of the
+ * reply until the completion.
+ * Completion: CALL: OK: the service answered: `detail` is its status, `length` the bytes of its payload. They are in the
+ * reply's buffer, if one was given; else RDE_COMPLETION_INLINE: in `data`, and the reply's header is zero; else in the
+ * buffer `value`, which is the caller's now. Unless inline, `data` is the reply's header. Otherwise: TRUNCATED: the
+ * reply's buffer is too small, `length` says what is needed; UNKNOWN_METHOD; QUEUE_FULL, BUSY: the peer has too much to
+ * do, or still runs the call that this one repeats: try again after `detail` microseconds; TIMED_OUT, CANCELED (also:
+ * the peer released the call), CONNECTION_LOST: the call may have happened; INTERNAL: the peer's handler failed;
+ * EXPIRED, WRONG_STATE: of a call that happens once: the peer does not know its slot, or its sequence is not the next.
+ * ONE_WAY: it has left.
+ * Returns: as `rde_worker_submit` of this one request; INVALID_ARGUMENT also for NULL, an unknown flag, a reserved field,
+ * pieces that are both or neither, or more than 64 KiB of copied bytes; ABI_MISMATCH: a `struct_size` of no version.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: there is no completion.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_call(rde_session session,
+                    const rde_call_arguments *arguments);
+
+/**
+ * Makes the request that `rde_call` would submit, for `rde_worker_submit` of several.
+ *
+ * Parameters: `session` in. `arguments` in: its pieces and their bytes until the submit, buffers until the completion.
+ * `out_request` out.
+ * Completion: none; the request's is that of `rde_call`.
+ * Returns: OK; INVALID_ARGUMENT, ABI_MISMATCH as `rde_call`. Handles are looked at by the submit.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_request` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_call_prepare(rde_session session,
+                            const rde_call_arguments *arguments,
+                            rde_request *out_request);
+
+/**
+ * What an inbound call tells about itself, and its payload.
+ *
+ * Parameters: `call` in, from CALL_RECEIVED. `out_details` in and out: its `struct_size` is read, everything else is
+ * written. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, or a `struct_size` of 0; ABI_MISMATCH: a `struct_size` of no version;
+ * STALE_HANDLE: answered or released.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_details` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_call_info(rde_incoming_call call,
+                         rde_call_details *out_details,
+                         rde_error *error);
+
+/**
+ * Answers an inbound call. Its handle is stale then, and its payload is gone.
+ *
+ * Parameters: `call` in. `status` in: the service's own, 0 or an errno or what both sides agreed on. `header` in,
+ * nullable (zero), for the call. `pieces` in, `count` of them (NULL only with 0), for the call, with their bytes. Ranges
+ * of buffers are read until they are sent: release such a buffer when it pleases, but do not write to it any more. The
+ * call's own buffer may be one of them.
+ * Completion: none. The caller's CALL completes; when it does not wait any more, the answer goes nowhere.
+ * Returns: OK; STALE_HANDLE: answered or released before, or a buffer of a piece; INVALID_ARGUMENT: a NULL, a reserved
+ * field, pieces that are both or neither, or more than 64 KiB of copied bytes; OUT_OF_RANGE: past the end of a buffer,
+ * or longer than a message may be, or than 1 KiB for a call that happens once; OUT_OF_MEMORY.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: the call still waits for its answer.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_call_reply(rde_incoming_call call,
+                          int32_t status,
+                          const rde_rpc_header *header,
+                          const rde_piece *pieces,
+                          uint32_t count);
+
+/**
+ * Answers an inbound call with a status of the library's: the service has not done it.
+ *
+ * Parameters: `call` in. `status` in: an error. `retry_after_us` in: microseconds until the caller may try again, or 0.
+ * Completion: none. The caller's CALL completes with that status.
+ * Returns: OK; STALE_HANDLE: answered or released before; INVALID_ARGUMENT: not an error of the library's.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: the call still waits for its answer.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_call_refuse(rde_incoming_call call,
+                           int32_t status,
+                           uint32_t retry_after_us);
+
+/**
+ * Gives an inbound call up. One that waits for an answer is answered CANCELED.
+ *
+ * Parameters: `call` in; zero is OK and does nothing.
+ * Completion: none. The caller's CALL completes with CANCELED, unless it was a one-way call.
+ * Returns: OK; STALE_HANDLE: answered or released before.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: nothing has changed.
+ * Since: 0.1
+ */
+rde_status rde_call_release(rde_incoming_call call);
 
 /* ---- Telemetry: counters, histograms, Prometheus text. ---- */
 

@@ -5,11 +5,11 @@ set -euo pipefail
 
 # Programs to build and test with, and the Debian packages that have them.
 declare -A needed=(
-    [gcc]=gcc [g++]=g++ [clang]=clang [pkg-config]=pkg-config [valgrind]=valgrind [git]=git
+    [gcc]=gcc [g++]=g++ [clang]=clang [pkg-config]=pkg-config [valgrind]=valgrind [git]=git [ip]=iproute2
 )
 missing=()
 for program in "${!needed[@]}"; do
-    command -v "$program" > /dev/null || missing+=("${needed[$program]}")
+    PATH=$PATH:/sbin:/usr/sbin command -v "$program" > /dev/null || missing+=("${needed[$program]}")
 done
 # UCX is loaded at run time: the library, no headers. One that RDE_UCX_LIBRARY names is as good.
 ucx_is_there() {

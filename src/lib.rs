@@ -1,12 +1,13 @@
 //! The data plane of a storage program, linked into its own process: registered memory, one-sided get and put,
 //! messages, over UCX (InfiniBand/RoCE, shared memory, TCP).
 //!
-//! The map, arrows going one way: `ffi → {volume, kv} → engine → ucx`, and `{volume, kv} → io`.
+//! The map, arrows going one way: `ffi → {rpc, volume, kv} → engine → ucx`, and `{volume, kv} → io`.
 //!
 //! - [`status`](mod@status): every status, in one table
 //! - [`limits`](mod@limits): every bound, with its reason
 //! - [`ucx`](mod@ucx): the only Rust that touches UCX
 //! - [`engine`](mod@engine): context, worker, listener, control connection, session, buffer, region
+//! - [`rpc`](mod@rpc): servers with handlers, clients with pooled connections
 //! - [`telemetry`](mod@telemetry): counters, histograms, tracing
 //! - [`io`](mod@io): disk
 //! - [`volume`](mod@volume): SeaweedFS volumes
@@ -23,6 +24,7 @@ pub mod ffi;
 pub mod io;
 pub mod kv;
 pub mod limits;
+pub mod rpc;
 pub mod status;
 pub mod telemetry;
 pub mod ucx;

@@ -59,3 +59,27 @@ pub const HELLO_SETTINGS: usize = 64;
 
 /// Longest explanation of a refusal, in bytes.
 pub const REFUSAL_TEXT: usize = 240;
+
+/// Inbound calls of this process that may wait for their answer at a time.
+pub const CALLS: u32 = 1 << 18;
+
+/// Pieces of one payload.
+pub const PIECES: usize = 64;
+
+/// Bytes of an inbound call's payload that are kept without a buffer: what one piece on the wire can bring.
+pub const CALL_INLINE: usize = COMPACT_FRAME;
+
+/// When to try again after `QUEUE_FULL` or `BUSY`, in nanoseconds: a few hundred calls.
+pub const RETRY_AFTER_NS: u64 = 500_000;
+
+/// Longest reply that is kept for a call that happens once, in bytes.
+pub const KEPT_REPLY: usize = 1 << 10;
+
+/// Kept replies of one context in bytes; of clients that were silent for longest they go first.
+pub const KEPT_BYTES: usize = 64 << 20;
+
+/// Slots of one client for calls that happen once.
+pub const ONCE_SLOTS: u16 = 1 << 10;
+
+/// Clients whose replies are kept in one context: the one that was silent for longest goes first.
+pub const ONCE_CLIENTS: usize = 4_096;

@@ -56,6 +56,8 @@ pub enum Status {
     Protocol = -26,
     /// The peer's UCX settings differ from ours and would corrupt memory.
     SettingsMismatch = -27,
+    /// The peer has no such method, or serves no calls.
+    UnknownMethod = -28,
     /// The caller was built against another ABI version.
     AbiMismatch = -90,
     /// A defect of the library; please report it.
@@ -107,6 +109,7 @@ pub const TABLE: &[(Status, &str, &str)] = &[
     (Transport, "TRANSPORT", "UCX reported an error"),
     (Protocol, "PROTOCOL", "the peer broke the protocol or speaks another version"),
     (SettingsMismatch, "SETTINGS_MISMATCH", "the peer's UCX settings differ from ours"),
+    (UnknownMethod, "UNKNOWN_METHOD", "the peer serves no such method"),
     (AbiMismatch, "ABI_MISMATCH", "built against another ABI version"),
     (Internal, "INTERNAL", "a defect of the library"),
     (Panic, "PANIC", "a defect of the library was contained: close the object"),

@@ -11,6 +11,7 @@ use std::ptr::{null, null_mut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rde_status::{InvalidArgument, Ok as OK, StaleHandle};
+use rdma_engine::ffi::call::*;
 use rdma_engine::ffi::context::*;
 use rdma_engine::ffi::kv::*;
 use rdma_engine::ffi::kv_types::*;
@@ -29,7 +30,8 @@ const LISTENER: usize = 2;
 const SESSION: usize = 3;
 const BUFFER: usize = 4;
 const REGION: usize = 5;
-const KV: usize = 6;
+const KV: usize = 7;
+const INCOMING: usize = 6;
 
 /// Functions whose first parameter is a handle: name, kind of handle, and a call with everything else in order.
 type Call = (&'static str, usize, fn(u64) -> rde_status);
@@ -140,6 +142,17 @@ const CALLS: &[Call] = &[
     ("rde_region_import", SESSION, |id| unsafe {
         rde_region_import(rde_session { id }, &rde_key { bytes: [0; 64] }, 0)
     }),
+    ("rde_call", SESSION, |id| unsafe { rde_call(rde_session { id }, &sized(zeroed())) }),
+    ("rde_call_info", INCOMING, |id| {
+        let mut details = sized(zeroed::<rde_call_details>());
+        unsafe { rde_call_info(rde_incoming_call { id }, &mut details, null_mut()) }
+    }),
+    ("rde_call_reply", INCOMING, |id| unsafe {
+        rde_call_reply(rde_incoming_call { id }, 0, null(), null(), 0)
+    }),
+    ("rde_call_refuse", INCOMING, |id| unsafe {
+        rde_call_refuse(rde_incoming_call { id }, InvalidArgument as i32, 0)
+    }),
     ("rde_buffer_data", BUFFER, |id| {
         let mut data = null_mut();
         unsafe { rde_buffer_data(rde_buffer { id }, &mut data, null_mut()) }
@@ -199,6 +212,7 @@ const CLOSES: &[Call] = &[
     ("rde_session_close", SESSION, |id| unsafe { rde_session_close(rde_session { id }, 0) }),
     ("rde_buffer_release", BUFFER, |id| unsafe { rde_buffer_release(rde_buffer { id }) }),
     ("rde_kv_close", KV, |id| unsafe { rde_kv_close(rde_kv { id }) }),
+    ("rde_call_release", INCOMING, |id| unsafe { rde_call_release(rde_incoming_call { id }) }),
     ("rde_region_release", REGION, |id| unsafe { rde_region_release(rde_region { id }) }),
 ];
 
@@ -211,6 +225,7 @@ const FREE: &[&str] = &[
     "rde_log_set",
     "rde_context_open",
     "rde_kv_open",
+    "rde_call_prepare",
 ];
 
 /// One live object of each kind that needs no peer. Only one test has them at a time, so that a made-up handle cannot be
@@ -359,6 +374,7 @@ fn null_is_refused_before_anything_happens() {
         (7u32, 7usize, rde_session { id: 7 }, rde_listener { id: 7 });
     let mut out = rde_buffer { id: 7 };
     let mut completion = zeroed::<rde_completion>();
+    let mut request = zeroed::<rde_request>();
     let e = null_mut::<rde_error>();
     #[rustfmt::skip]
     let refused = unsafe {
@@ -390,6 +406,11 @@ fn null_is_refused_before_anything_happens() {
             ("rde_key_revoke", rde_key_revoke(context, null(), e)),
             ("rde_region_import", rde_region_import(none, null(), 0)),
             ("rde_region_info", rde_region_info(rde_region { id: 0 }, null_mut())),
+            ("rde_call", rde_call(none, null())),
+            ("rde_call_prepare", rde_call_prepare(none, null(), &mut request)),
+            ("rde_call_prepare out", rde_call_prepare(none, &sized(zeroed()), null_mut())),
+            ("rde_call_info", rde_call_info(rde_incoming_call { id: 0 }, null_mut(), e)),
+            ("rde_call_reply pieces", rde_call_reply(rde_incoming_call { id: 0 }, 0, null(), null(), 1)),
             ("rde_send", rde_send(none, missing, rde_buffer { id: 0 }, 0, 0, 0)),
         ]
     };
@@ -411,9 +432,21 @@ fn lengths_and_bits_without_sense_are_refused() {
     let mut words = [0u64; 32];
     let odd = words.as_mut_ptr().wrapping_byte_add(4);
     let many = 65_537;
+    let odd_call = |change: fn(&mut rde_call_arguments)| {
+        let mut arguments: rde_call_arguments = sized(zeroed());
+        change(&mut arguments);
+        unsafe { rde_call(rde_session { id: 0 }, &arguments) }
+    };
     #[rustfmt::skip]
     let refused = unsafe {
         [
+            ("call flag", odd_call(|a| a.flags = 4)),
+            ("call reserved", odd_call(|a| a.reserved = 1)),
+            ("call header", odd_call(|a| a.header.reserved = 1)),
+            ("call slot", odd_call(|a| a.slot = 1)),
+            ("call pieces", odd_call(|a| a.piece_count = 1)),
+            ("refuse with no error", rde_call_refuse(rde_incoming_call { id: 0 }, 0, 0)),
+            ("refuse with nothing", rde_call_refuse(rde_incoming_call { id: 0 }, -12_345, 0)),
             ("alloc 0", rde_buffer_alloc(context, 0, 0, &mut out, &mut data, e)),
             ("alloc flag", rde_buffer_alloc(context, 8, 4, &mut out, &mut data, e)),
             ("register 0", rde_buffer_register(context, words.as_mut_ptr().cast(), 0, 0, &mut out, e)),
@@ -482,7 +515,7 @@ fn nothing_to_submit_and_no_room_are_not_errors() {
 fn panic_in_any_function_is_contained_and_poisons_its_object_alone() {
     use rde_status::{Panic, WrongState};
     use rdma_engine::ffi::fault;
-    for (name, kind, call) in CALLS.iter().filter(|call| call.1 != SESSION && call.1 != REGION) {
+    for (name, kind, call) in CALLS.iter().filter(|call| call.1 < SESSION || call.1 == BUFFER) {
         let live = Live::open();
         let (_, id) = *live.ids.iter().find(|object| object.0 == *kind).unwrap();
         fault::panic_next();
@@ -494,7 +527,7 @@ fn panic_in_any_function_is_contained_and_poisons_its_object_alone() {
         }
         live.close();
     }
-    for (name, kind, close) in CLOSES.iter().filter(|call| call.1 != SESSION && call.1 != REGION) {
+    for (name, kind, close) in CLOSES.iter().filter(|call| call.1 < SESSION || call.1 == BUFFER) {
         let live = Live::open();
         let (_, id) = *live.ids.iter().find(|object| object.0 == *kind).unwrap();
         fault::panic_next();

@@ -22,6 +22,7 @@ const SOURCES: &[&str] = &[
     "src/ffi/memory.rs",
     "src/ffi/operation.rs",
     "src/ffi/kv.rs",
+    "src/ffi/call.rs",
     "src/ffi/telemetry.rs",
 ];
 

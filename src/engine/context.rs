@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::buffer::{Buffer, Span, UserMemory};
+use super::call::{OnceSlots, OnceTable};
 use super::control::{Control, ControlConfig, Fabric, Link};
 use super::export::Exports;
 use super::fabric::{FabricKey, Fabrics};
@@ -31,6 +32,8 @@ pub struct Context {
     exports: Arc<Exports>,
     fabrics: Arc<Fabrics>,
     keys: Arc<Keys>,
+    once: OnceTable,
+    once_slots: OnceSlots,
     control: Arc<Control>,
     workers: Mutex<Vec<Arc<Worker>>>,
     numbers: Mutex<Vec<bool>>,
@@ -71,6 +74,8 @@ impl Context {
             fabrics,
             control: Control::start(config, keys.clone())?,
             keys,
+            once: OnceTable::default(),
+            once_slots: OnceSlots::default(),
             workers: Mutex::default(),
             numbers: Mutex::default(),
             sessions: AtomicU32::new(0),
@@ -164,6 +169,16 @@ impl Context {
         }
     }
 
+    /// Counts a panic in a handler of calls.
+    pub fn note_handler_panic(&self) {
+        self.meter.add(Count::HandlerPanics, 1);
+    }
+
+    /// Numbers of slots for calls that happen once: each of its context is of one peer for ever.
+    pub fn once_slots(&self) -> &OnceSlots {
+        &self.once_slots
+    }
+
     pub(super) fn meter(&self) -> &Meter {
         &self.meter
     }
@@ -248,6 +263,11 @@ impl Context {
 
     pub(super) fn control(&self) -> &Arc<Control> {
         &self.control
+    }
+
+    /// Calls of peers that happen once.
+    pub(super) fn once(&self) -> &OnceTable {
+        &self.once
     }
 
     pub(super) fn exports(&self) -> &Exports {
@@ -383,6 +403,9 @@ fn check(options: &ContextOptions) -> Result<()> {
     }
     if options.max_exports == 0 || options.max_exports > 1 << 24 {
         return wrong("max_exports lies between 1 and 16,777,216");
+    }
+    if options.max_calls == 0 || options.max_calls > limits::CALLS || options.max_call_bytes == 0 {
+        return wrong("max_calls lies between 1 and 262,144, max_call_bytes is not 0");
     }
     let bounds = Duration::from_millis(10)..=Duration::from_secs(3600);
     if !bounds.contains(&options.keepalive) || !bounds.contains(&options.connect_timeout) {

@@ -35,16 +35,45 @@ pub enum Kind {
     Atomic = 9,
     /// The value before, in [`Operands::operand`], or a status.
     AtomicReply = 10,
+    /// Calls a method; a [`Header`](crate::engine::call::Header) follows, and an
+    /// [`Once`](crate::engine::call::Once) if the flag says so.
+    Call = 11,
+    /// The answer to a call.
+    Reply = 12,
+    /// The caller does not wait for an answer any more.
+    Cancel = 13,
+    /// A call that nobody answers.
+    OneWay = 14,
 }
 
 impl Kind {
     fn from_u8(number: u8) -> Option<Kind> {
         use Kind::*;
-        [SessionOpen, SessionClose, Window, Message, Get, GetReply, Put, PutReply, Atomic, AtomicReply]
-            .into_iter()
-            .find(|kind| *kind as u8 == number)
+        const KINDS: [Kind; 14] = [
+            SessionOpen,
+            SessionClose,
+            Window,
+            Message,
+            Get,
+            GetReply,
+            Put,
+            PutReply,
+            Atomic,
+            AtomicReply,
+            Call,
+            Reply,
+            Cancel,
+            OneWay,
+        ];
+        KINDS.get(usize::from(number).checked_sub(1)?).copied()
     }
 }
+
+/// `Frame::flags` of a call: it happens once; an `Once` follows its header.
+pub const FLAG_ONCE: u32 = 1 << 0;
+
+/// `Frame::flags` of a reply: `status` is the engine's, not the service's; `deadline` is when to try again.
+pub const FLAG_REFUSED: u32 = 1 << 1;
 
 /// The frame: 56 bytes.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

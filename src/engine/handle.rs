@@ -55,7 +55,10 @@ pub fn index(id: u64) -> u32 {
     (id & INDEX_MASK) as u32
 }
 
-fn pack(kind: Kind, generation: u32, index: u32) -> u64 {
+/// How often a slot can be used.
+pub(super) const GENERATIONS: u32 = GENERATION_MASK as u32;
+
+pub(super) fn pack(kind: Kind, generation: u32, index: u32) -> u64 {
     (kind as u64) << (INDEX_BITS + GENERATION_BITS) | u64::from(generation) << INDEX_BITS | u64::from(index)
 }
 

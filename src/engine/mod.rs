@@ -4,6 +4,7 @@ pub mod account;
 pub mod bell;
 pub mod buffer;
 pub mod bytes;
+pub mod call;
 pub mod context;
 pub mod control;
 pub mod export;

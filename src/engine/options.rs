@@ -51,6 +51,10 @@ pub struct ContextOptions {
     pub connect_timeout: Duration,
     /// A session without an operation for this long is closed; zero is never.
     pub idle_timeout: Duration,
+    /// Calls of one session that may wait for their answer here.
+    pub max_calls: u32,
+    /// Bytes of their payloads.
+    pub max_call_bytes: u64,
 }
 
 impl Default for ContextOptions {
@@ -67,6 +71,8 @@ impl Default for ContextOptions {
             max_message: 16 << 20,
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::ZERO,
+            max_calls: 1_024,
+            max_call_bytes: 64 << 20,
         }
     }
 }
@@ -91,6 +97,8 @@ pub struct WorkerOptions {
     pub completion_capacity: u32,
     /// How long an idle worker thread spins before it sleeps.
     pub spin: Duration,
+    /// Whether inbound calls are handed out; else they are answered `UNKNOWN_METHOD`.
+    pub calls: bool,
 }
 
 impl Default for WorkerOptions {
@@ -100,6 +108,7 @@ impl Default for WorkerOptions {
             submission_capacity: 4_096,
             completion_capacity: 16_384,
             spin: Duration::from_micros(50),
+            calls: false,
         }
     }
 }

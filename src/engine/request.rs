@@ -1,6 +1,8 @@
 //! What goes in and what comes out: [`Request`] and [`Completion`], laid out as the C ABI shows them.
 
 use super::bytes::Bytes;
+use super::call::{Header, Once};
+use crate::limits;
 use crate::status::Status;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -26,19 +28,27 @@ pub enum Op {
     RegionImport = 7,
     /// A connect has ended; `value` is the session.
     SessionConnect = 8,
+    /// Calls a method of the peer; `detail` is the service's status, `value` the buffer that holds the reply.
+    Call = 9,
+    /// Calls a method of the peer that nobody answers.
+    OneWay = 10,
     /// Event: a listener accepted a session; `value` is the session.
     SessionAccepted = 32,
     /// Event or answer: a session has ended; `value` is the session.
     SessionClosed = 33,
     /// Event: a message arrived.
     Message = 34,
+    /// Event: a peer calls; `value` is the call, `detail` the method.
+    CallReceived = 35,
+    /// Event: nobody waits for the answer to a call any more; `value` is the call, which is still to be answered.
+    CallCanceled = 36,
 }
 
 impl Op {
     /// The operation with this number, if a request may ask for it.
     pub fn requested(number: u16) -> Option<Op> {
         use Op::*;
-        [Nop, Get, Put, Flush, FetchAdd, CompareSwap, Send, RegionImport]
+        [Nop, Get, Put, Flush, FetchAdd, CompareSwap, Send, RegionImport, Call, OneWay]
             .into_iter()
             .find(|op| *op as u16 == number)
     }
@@ -116,15 +126,60 @@ pub struct Completion {
     pub value: u64,
     /// `COMPLETION_*`.
     pub flags: u32,
-    /// errno or transport status, 0 if none.
+    /// errno or transport status, 0 if none; of a call the service's status, or microseconds until it may be tried again.
     pub detail: i32,
-    /// A short message's bytes; zero otherwise. An event's first 8 bytes name its session, little-endian.
+    /// A short message's or reply's bytes; a reply's header; zero otherwise. Of a message in a buffer the first 8 bytes
+    /// name its session, little-endian.
     pub data: [u8; INLINE_MESSAGE],
 }
 
 const _: () = assert!(size_of::<Request>() == 96 && align_of::<Request>() == 8);
 const _: () = assert!(size_of::<Completion>() == 64 && align_of::<Completion>() == 8);
 const _: () = assert!(size_of::<Segment>() == 24);
+
+/// How a call is laid out in a request: `region` is `method | slot << 32 | CALL_* << 48`, `region_offset`, `operand` and
+/// the low half of `compare` are the header's `offset`, `len` and `flags`, the high half of `compare` is the sequence.
+/// `data` is the payload, or pieces of it; `buffer`, `buffer_offset` and `length` are where the reply goes.
+impl<'a> Request<'a> {
+    /// A call of `method` with a payload; what it does not say is left as it is by default.
+    pub fn call(session: u64, method: u32, header: &Header, payload: Bytes<'a>) -> Request<'a> {
+        Request {
+            session,
+            op: Op::Call as u16,
+            region: method.into(),
+            region_offset: header.offset,
+            operand: header.len,
+            compare: header.flags.into(),
+            data: payload,
+            ..Request::default()
+        }
+    }
+
+    /// The same, and it happens once; see [`Once`].
+    #[must_use]
+    pub fn once(mut self, once: Once) -> Request<'a> {
+        self.region |= u64::from(once.slot) << 32 | u64::from(CALL_ONCE) << 48;
+        self.compare |= u64::from(once.sequence) << 32;
+        self
+    }
+
+    /// What a call's request says: method, header, and which one it is if it happens once.
+    pub(in crate::engine) fn call_parts(&self) -> Option<(u32, Header, Option<Once>)> {
+        let flags = (self.region >> 48) as u16;
+        let header =
+            Header { offset: self.region_offset, len: self.operand, flags: self.compare as u32, reserved: 0 };
+        let once = Once { slot: (self.region >> 32) as u16, sequence: (self.compare >> 32) as u32 };
+        let once = match flags {
+            0 if once == (Once { slot: 0, sequence: 0 }) => None,
+            CALL_ONCE if once.slot < limits::ONCE_SLOTS && once.sequence != 0 => Some(once),
+            _ => return None,
+        };
+        Some((self.region as u32, header, once))
+    }
+}
+
+/// Flag of a call: it happens once.
+pub const CALL_ONCE: u16 = 1 << 0;
 
 impl Completion {
     /// A completion of `op` with nothing else set.

@@ -30,7 +30,10 @@ const DEFAULTS: rde_context_options = rde_context_options {
     connect_timeout_ns: 0,
     idle_timeout_ns: 0,
     max_message_bytes: 0,
-    reserved: [0; 4],
+    max_call_bytes: 0,
+    max_calls: 0,
+    reserved0: 0,
+    reserved: [0; 2],
 };
 
 /// The engine's options from those of the caller.
@@ -40,7 +43,7 @@ const DEFAULTS: rde_context_options = rde_context_options {
 unsafe fn options(options: *const rde_context_options) -> Result<ContextOptions> {
     // SAFETY: forwarded from the caller.
     let given = unsafe { read_struct(options, DEFAULTS, "options") }?;
-    if given.flags != 0 || given.reserved != [0; 4] {
+    if given.flags != 0 || given.reserved0 != 0 || given.reserved != [0; 2] {
         return Err(invalid("options: flags and reserved must be zero"));
     }
     if given.transports & !transport::ALL != 0 || given.ways & !way::ALL != 0 {
@@ -60,6 +63,8 @@ unsafe fn options(options: *const rde_context_options) -> Result<ContextOptions>
     take(&mut ours.max_sessions, given.max_sessions);
     take(&mut ours.max_exports, given.max_exports);
     take(&mut ours.max_message, given.max_message_bytes);
+    take(&mut ours.max_calls, given.max_calls);
+    take(&mut ours.max_call_bytes, given.max_call_bytes);
     take_duration(&mut ours.keepalive, given.keepalive_ns);
     take_duration(&mut ours.connect_timeout, given.connect_timeout_ns);
     Ok(ours)
@@ -211,7 +216,8 @@ mod tests {
             rde_context_options { flags: 1, ..DEFAULTS },
             rde_context_options { transports: 8, ..DEFAULTS },
             rde_context_options { ways: 1 << 31, ..DEFAULTS },
-            rde_context_options { reserved: [0, 0, 0, 1], ..DEFAULTS },
+            rde_context_options { reserved: [0, 1], ..DEFAULTS },
+            rde_context_options { reserved0: 1, ..DEFAULTS },
         ] {
             // SAFETY: a whole structure with its size.
             let refused = unsafe { options(&bad) }.unwrap_err();

@@ -61,6 +61,13 @@ pub struct rde_region {
 
 /// Every key-value store that is open.
 pub(super) static STORES: Table<Port> = Table::new(Kind::Kv, 1 << 16);
+/// A peer's call that waits for its answer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct rde_incoming_call {
+    /// 0 is none.
+    pub id: u64,
+}
 
 fn stale(kind: &'static str) -> Error {
     Error::new(Status::StaleHandle, format!("this {kind} is closed, was never opened, or is something else"))

@@ -3,7 +3,8 @@
 use std::mem::offset_of;
 
 use super::types::*;
-use crate::engine::bytes::Bytes;
+use crate::engine::bytes::{Bytes, PIECES};
+use crate::engine::call::{Header, Piece};
 use crate::engine::request::{self, Completion, Op, Request, Segment};
 use crate::engine::{info, options, pool};
 use crate::limits;
@@ -12,6 +13,7 @@ const _: () = {
     assert!(size_of::<rde_error>() == 256 && size_of::<rde_key>() == 64 && size_of::<rde_bytes>() == 16);
     assert!(size_of::<rde_context_options>() == 128 && size_of::<rde_worker_options>() == 56);
     assert!(size_of::<rde_context_details>() == 832 && size_of::<rde_session_details>() == 712);
+    assert!(size_of::<rde_call_arguments>() == 96 && size_of::<rde_call_details>() == 80);
     assert!(size_of::<rde_region_details>() == 24 && size_of::<rde_stats>() == 1608);
 };
 
@@ -43,7 +45,11 @@ same_layout!(
     compare
 );
 same_layout!(rde_completion, Completion, user_data, op, status, length, value, flags, detail, data);
+same_layout!(rde_rpc_header, Header, offset, len, flags, reserved);
 same_layout!(rde_segment, Segment, buffer_offset, region_offset, length);
+// Fields of the engine's that are private: the piece's bytes come first.
+const _: () = assert!(size_of::<rde_piece>() == size_of::<Piece<'_>>() && RDE_PIECES == PIECES);
+const _: () = assert!(offset_of!(rde_piece, buffer) == 16 && offset_of!(rde_piece, buffer_offset) == 24);
 // The fields of the engine's are private: their order is the one of a pointer and a length.
 const _: () = assert!(size_of::<rde_bytes>() == size_of::<Bytes<'_>>() && offset_of!(rde_bytes, len) == 8);
 
@@ -90,9 +96,13 @@ same_ops!(
     Send,
     RegionImport,
     SessionConnect,
+    Call,
+    OneWay,
     SessionAccepted,
     SessionClosed,
-    Message
+    Message,
+    CallReceived,
+    CallCanceled
 );
 
 #[cfg(test)]

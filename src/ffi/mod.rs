@@ -15,6 +15,7 @@ pub mod kv_types;
 pub mod types;
 
 // One for each section of the header; tests/header.rs has their order.
+pub mod call;
 pub mod context;
 pub mod kv;
 pub mod library;

@@ -42,6 +42,8 @@ pub const RDE_WAY_MESSAGE: u32 = 1 << 2;
 pub const RDE_WORKER_POLLED: u32 = 1 << 0;
 /// Worker: its thread sleeps at once when there is nothing to do.
 pub const RDE_WORKER_NO_SPIN: u32 = 1 << 1;
+/// Worker: calls of peers arrive as events CALL_RECEIVED. Without it they are answered UNKNOWN_METHOD.
+pub const RDE_WORKER_CALLS: u32 = 1 << 2;
 
 /// Buffer: peers on this host may map it once it is exported, which makes their gets loads. Costs whole pages, and a file
 /// descriptor. Without it, an exported buffer is reached by messages.
@@ -63,6 +65,18 @@ pub const RDE_REQUEST_VECTORED: u16 = 1 << 0;
 pub const RDE_COMPLETION_INLINE: u32 = 1 << 0;
 /// Completion: an event that no request asked for.
 pub const RDE_COMPLETION_EVENT: u32 = 1 << 1;
+
+/// Marks the length of `rde_request.data` of a call: it is an array of rde_piece, and the rest of the length its bytes.
+pub const RDE_PIECES: usize = 1 << (usize::BITS - 1);
+/// Most pieces of one payload.
+pub const RDE_PIECES_MAX: u32 = 64;
+
+/// Call, in its arguments: nobody answers it; it completes when it has left.
+pub const RDE_CALL_ONE_WAY: u32 = 1 << 0;
+/// Call, in its arguments and details: it happens once, by its slot and sequence.
+pub const RDE_CALL_ONCE: u32 = 1 << 1;
+/// Call, in its details: its caller has given it up, or is gone.
+pub const RDE_CALL_CANCELED: u32 = 1 << 2;
 
 /// Session: the peer runs on this host and shared memory carries the session.
 pub const RDE_SESSION_LOCAL: u32 = 1 << 0;
@@ -104,12 +118,20 @@ pub enum rde_op {
     RegionImport = 7,
     /// A connect has ended; `value` is the session, and the status says how it went.
     SessionConnect = 8,
+    /// Calls a method of the session's peer; use rde_call or rde_call_prepare.
+    Call = 9,
+    /// Calls a method that nobody answers; it completes when it has left.
+    OneWay = 10,
     /// Event: a listener accepted a session; `value` is the session.
     SessionAccepted = 32,
     /// Event or answer: a session has ended; `value` is the session, and nothing of it follows.
     SessionClosed = 33,
     /// Event: a message arrived, inline or in a buffer that is now the receiver's.
     Message = 34,
+    /// Event: a peer calls; `value` is the call, to be answered by rde_call_reply, rde_call_refuse or rde_call_release.
+    CallReceived = 35,
+    /// Event: nobody waits for the answer to a call any more; `value` is the call, which is still to be released.
+    CallCanceled = 36,
 }
 
 /// A session's life.
@@ -192,8 +214,14 @@ pub struct rde_context_options {
     pub idle_timeout_ns: u64,
     /// Longest message that a session sends or takes, in bytes; 0 is 16 MiB.
     pub max_message_bytes: u64,
+    /// Bytes of the payloads of one session's calls that wait for their answer here; 0 is 64 MiB.
+    pub max_call_bytes: u64,
+    /// Calls of one session that wait for their answer here; 0 is 1,024.
+    pub max_calls: u32,
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved0: u32,
+    /// Zero.
+    pub reserved: [u64; 2],
 }
 
 /// Options of a worker. Start from RDE_WORKER_OPTIONS_INIT; a field that is zero takes its default.
@@ -302,6 +330,94 @@ pub struct rde_segment {
     pub length: u64,
 }
 
+/// A service's header: 24 bytes that travel with every call and reply.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct rde_rpc_header {
+    /// A file's offset, a cookie, a size.
+    pub offset: u64,
+    /// Bytes wanted or carried.
+    pub len: u64,
+    /// The service's.
+    pub flags: u32,
+    /// Zero: a receiver refuses anything else.
+    pub reserved: u32,
+}
+
+/// A part of a payload: bytes that are copied, or a range of a buffer that is not.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct rde_piece {
+    /// Bytes that are copied, at most 64 KiB in all pieces of a payload; NULL with a buffer.
+    pub data: *const c_void,
+    /// Bytes of the piece.
+    pub length: usize,
+    /// Registered memory, or zero.
+    pub buffer: rde_buffer,
+    /// Where the piece begins in the buffer, in bytes.
+    pub buffer_offset: u64,
+}
+
+/// What to call, with what, and where the reply goes. Set struct_size; fields that are not used are zero.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct rde_call_arguments {
+    /// sizeof(rde_call_arguments).
+    pub struct_size: u32,
+    /// RDE_CALL_ONE_WAY, RDE_CALL_ONCE or 0.
+    pub flags: u32,
+    /// The service's number of what is called.
+    pub method: u32,
+    /// Microseconds until the call times out, here and at the peer; 0 is never.
+    pub timeout_us: u32,
+    /// Travels with the call.
+    pub header: rde_rpc_header,
+    /// The payload, in the order in which it arrives.
+    pub pieces: *const rde_piece,
+    /// Pieces of the payload, at most RDE_PIECES_MAX.
+    pub piece_count: u32,
+    /// RDE_CALL_ONCE: the slot, below 1,024: it has one call at a time.
+    pub slot: u16,
+    /// Zero.
+    pub reserved: u16,
+    /// Where the reply's payload goes, until the completion; zero: inline, or a buffer of the library's.
+    pub reply: rde_buffer,
+    /// Where it begins in that buffer, in bytes.
+    pub reply_offset: u64,
+    /// Room for it, in bytes.
+    pub reply_capacity: u64,
+    /// RDE_CALL_ONCE: the slot's first call is 1, and each next one is one more. A repetition has the same number.
+    pub sequence: u32,
+    /// Zero.
+    pub reserved1: u32,
+    /// Returned as it is in the completion.
+    pub user_data: u64,
+}
+
+/// What an inbound call tells about itself. Set struct_size before asking.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct rde_call_details {
+    /// sizeof(rde_call_details), set by the caller.
+    pub struct_size: u32,
+    /// RDE_CALL_*.
+    pub flags: u32,
+    /// What is called.
+    pub method: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The session it came over.
+    pub session: rde_session,
+    /// What came with it.
+    pub header: rde_rpc_header,
+    /// Nanoseconds until the caller gives up; 0 without a deadline, 1 when it has passed.
+    pub left_ns: u64,
+    /// The payload, until the call is answered or released.
+    pub payload: rde_bytes,
+    /// The buffer that has the payload, for pieces and puts; zero for a short one. It goes with the call.
+    pub buffer: rde_buffer,
+}
+
 /// One submission; 96 bytes. Fields that an operation does not use are zero.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -350,9 +466,10 @@ pub struct rde_completion {
     pub value: u64,
     /// RDE_COMPLETION_*.
     pub flags: u32,
-    /// errno or transport status, 0 if none.
+    /// errno or transport status, 0 if none. CALL: the service's status; with QUEUE_FULL and BUSY microseconds until it
+    /// may be tried again. CALL_RECEIVED: the method.
     pub detail: i32,
-    /// An inline message's bytes; of a message in a buffer, the first 8 are its session's id, little-endian; else zero.
+    /// An inline message's or payload's bytes. CALL, CALL_RECEIVED: else the rde_rpc_header. Of a message in a buffer the first 8 are its session's id, little-endian; else zero.
     pub data: [u8; RDE_INLINE_BYTES],
 }
 
@@ -397,6 +514,14 @@ unsafe impl Versioned for rde_context_details {
 // SAFETY: see above.
 unsafe impl Versioned for rde_session_details {
     const FIRST: usize = 712;
+}
+// SAFETY: see above.
+unsafe impl Versioned for rde_call_arguments {
+    const FIRST: usize = 96;
+}
+// SAFETY: see above.
+unsafe impl Versioned for rde_call_details {
+    const FIRST: usize = 80;
 }
 // SAFETY: see above.
 unsafe impl Versioned for rde_region_details {

@@ -36,7 +36,9 @@ pub(super) fn checked(status: Status) -> Result<()> {
 unsafe fn options(options: *const rde_worker_options) -> Result<WorkerOptions> {
     // SAFETY: forwarded from the caller.
     let given = unsafe { read_struct(options, DEFAULTS, "options") }?;
-    if given.flags & !(RDE_WORKER_POLLED | RDE_WORKER_NO_SPIN) != 0 || given.reserved != [0; 4] {
+    if given.flags & !(RDE_WORKER_POLLED | RDE_WORKER_NO_SPIN | RDE_WORKER_CALLS) != 0
+        || given.reserved != [0; 4]
+    {
         return Err(invalid("options: flags has an unknown bit, or reserved is not zero"));
     }
     let mut ours = WorkerOptions::default();
@@ -49,6 +51,7 @@ unsafe fn options(options: *const rde_worker_options) -> Result<WorkerOptions> {
     if given.flags & RDE_WORKER_NO_SPIN != 0 {
         ours.spin = Duration::ZERO;
     }
+    ours.calls = given.flags & RDE_WORKER_CALLS != 0;
     Ok(ours)
 }
 
@@ -270,7 +273,7 @@ mod tests {
         assert_eq!((ours.mode, ours.spin), (Mode::Polled, Duration::ZERO));
         assert_eq!((ours.submission_capacity, ours.completion_capacity), (1, 2));
         for bad in [
-            rde_worker_options { flags: 4, ..DEFAULTS },
+            rde_worker_options { flags: 8, ..DEFAULTS },
             rde_worker_options { reserved: [1, 0, 0, 0], ..DEFAULTS },
         ] {
             // SAFETY: a whole structure with its size.

@@ -79,6 +79,18 @@ impl<S: Sink> Writer<S> {
     /// Moves the live segments of sparse segment files to the end and returns how many. In either mode: segments are
     /// never written over.
     pub async fn compact_segments(&mut self) -> Result<u64> {
+        let mut moved = 0;
+        loop {
+            let now = self.compact_some_segments(SEGMENTS_MOVED_AT_ONCE).await?;
+            moved += now;
+            if now < SEGMENTS_MOVED_AT_ONCE as u64 {
+                return Ok(moved);
+            }
+        }
+    }
+
+    /// Does so with at most `limit` segments, in one commit; fewer are moved only when none are left.
+    pub async fn compact_some_segments(&mut self, limit: usize) -> Result<u64> {
         let shift = self.options().segments_per_file_shift;
         let mut files: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
         let known = self.manifest().segments.iter().flat_map(|segments| segments.mapping.pages());
@@ -88,9 +100,9 @@ impl<S: Sink> Writer<S> {
         files.remove(&(end.saturating_sub(1) >> shift));
         let factor = self.options().segment_amplify_factor;
         files.retain(|_, live| (live.len() as u64).saturating_mul(factor) < 1 << shift);
-        let moving: Vec<u32> = files.into_values().flatten().collect();
-        for ids in moving.chunks(SEGMENTS_MOVED_AT_ONCE) {
-            self.move_segments(ids).await?;
+        let moving: Vec<u32> = files.into_values().flatten().take(limit).collect();
+        if !moving.is_empty() {
+            self.move_segments(&moving).await?;
         }
         Ok(moving.len() as u64)
     }

@@ -54,10 +54,19 @@ pub enum Count {
     Sleeps,
     Wakes,
     LogsDropped,
+    Calls,
+    LateReplies,
+    CallsReceived,
+    CallsAnswered,
+    CallsRefused,
+    CallsRepeated,
+    HandlerPanics,
+    ProofsFailed,
 }
 
-const WORDS: usize = Count::LogsDropped as usize + 1;
+const WORDS: usize = Count::ProofsFailed as usize + 1;
 const _: () = assert!(std::mem::offset_of!(Counters, logs_dropped) == Count::LogsDropped as usize * 8);
+const _: () = assert!(std::mem::offset_of!(Counters, proofs_failed) == Count::ProofsFailed as usize * 8);
 const _: () = assert!(std::mem::offset_of!(Counters, served_gets) == Count::ServedGets as usize * 8);
 const _: () = assert!(std::mem::offset_of!(Counters, way_bytes) == Count::WayBytes as usize * 8);
 const _: () = assert!(std::mem::offset_of!(Counters, message_bytes) == Count::MessageBytes as usize * 8);
@@ -143,6 +152,7 @@ impl Meter {
             Op::Send => Some((Count::Sends, Count::SendBytes)),
             Op::Flush => return self.bump(Count::Flushes, 1),
             Op::FetchAdd | Op::CompareSwap => return self.bump(Count::Atomics, 1),
+            Op::Call => return self.bump(Count::Calls, 1),
             Op::RegionImport => return self.bump(Count::Imports, 1),
             _ => None,
         };

@@ -101,6 +101,20 @@ const FAMILIES: &[Family] = &[
     ("rde_sleeps_total", "Times a worker went to sleep.", &[("", |c| c.sleeps)]),
     ("rde_wakes_total", "Times a worker was woken from sleep.", &[("", |c| c.wakes)]),
     ("rde_logs_dropped_total", "Log messages that were dropped.", &[("", |c| c.logs_dropped)]),
+    ("rde_calls_total", "Calls that the peer's service answered.", &[("", |c| c.calls)]),
+    ("rde_late_replies_total", "Replies that nobody waited for.", &[("", |c| c.late_replies)]),
+    (
+        "rde_served_calls_total",
+        "Calls of peers, by what became of them.",
+        &[
+            ("outcome=\"received\"", |c| c.calls_received),
+            ("outcome=\"answered\"", |c| c.calls_answered),
+            ("outcome=\"refused\"", |c| c.calls_refused),
+            ("outcome=\"repeated\"", |c| c.calls_repeated),
+        ],
+    ),
+    ("rde_handler_panics_total", "Handlers of calls that panicked.", &[("", |c| c.handler_panics)]),
+    ("rde_proofs_failed_total", "Peers that did not prove the shared secret.", &[("", |c| c.proofs_failed)]),
 ];
 
 /// A histogram's label and where it is.

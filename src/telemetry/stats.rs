@@ -84,8 +84,24 @@ pub struct Counters {
     pub wakes: u64,
     /// Log messages that were dropped because their callback was busy with another of the same thread.
     pub logs_dropped: u64,
+    /// Calls that were answered by the peer's service.
+    pub calls: u64,
+    /// Replies that nobody waited for.
+    pub late_replies: u64,
+    /// Calls of peers that were handed out.
+    pub calls_received: u64,
+    /// Calls of peers that were answered.
+    pub calls_answered: u64,
+    /// Calls of peers that were refused: limit, method, header, deadline, or released without an answer.
+    pub calls_refused: u64,
+    /// Calls of peers that were answered with a kept reply.
+    pub calls_repeated: u64,
+    /// Handlers of calls that panicked.
+    pub handler_panics: u64,
+    /// Peers that did not prove the shared secret.
+    pub proofs_failed: u64,
     /// Zero; later counters take these places.
-    pub reserved: [u64; 24],
+    pub reserved: [u64; 16],
 }
 
 /// Durations in power-of-two buckets: bucket 0 holds those below 16 ns, bucket `i` those below `16 << i` ns, the last

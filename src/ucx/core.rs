@@ -142,6 +142,7 @@ impl<P: Pinned> Core<P> {
     /// Records a message; whether UCX may have its data back.
     #[inline]
     fn record(&self, header: &[u8], data: *mut u8, length: usize, attributes: u64) -> ucs_status_t {
+        crate::fault::point("ucx.message");
         let rendezvous = attributes & ucx_sys::UCP_AM_RECV_ATTR_FLAG_RNDV != 0;
         if self.draining.get() {
             return if rendezvous { ucx_sys::UCS_ERR_CANCELED } else { ucx_sys::UCS_OK };

@@ -50,6 +50,42 @@ OFFSET(rde_completion, flags, 32);
 OFFSET(rde_completion, detail, 36);
 OFFSET(rde_completion, data, 40);
 
+SIZE(rde_incoming_call, 8);
+SIZE(rde_rpc_header, 24);
+OFFSET(rde_rpc_header, offset, 0);
+OFFSET(rde_rpc_header, len, 8);
+OFFSET(rde_rpc_header, flags, 16);
+OFFSET(rde_rpc_header, reserved, 20);
+
+SIZE(rde_piece, 32);
+OFFSET(rde_piece, data, 0);
+OFFSET(rde_piece, length, 8);
+OFFSET(rde_piece, buffer, 16);
+OFFSET(rde_piece, buffer_offset, 24);
+
+SIZE(rde_call_arguments, 96);
+OFFSET(rde_call_arguments, flags, 4);
+OFFSET(rde_call_arguments, method, 8);
+OFFSET(rde_call_arguments, timeout_us, 12);
+OFFSET(rde_call_arguments, header, 16);
+OFFSET(rde_call_arguments, pieces, 40);
+OFFSET(rde_call_arguments, piece_count, 48);
+OFFSET(rde_call_arguments, slot, 52);
+OFFSET(rde_call_arguments, reply, 56);
+OFFSET(rde_call_arguments, reply_offset, 64);
+OFFSET(rde_call_arguments, reply_capacity, 72);
+OFFSET(rde_call_arguments, sequence, 80);
+OFFSET(rde_call_arguments, user_data, 88);
+
+SIZE(rde_call_details, 80);
+OFFSET(rde_call_details, flags, 4);
+OFFSET(rde_call_details, method, 8);
+OFFSET(rde_call_details, session, 16);
+OFFSET(rde_call_details, header, 24);
+OFFSET(rde_call_details, left_ns, 48);
+OFFSET(rde_call_details, payload, 56);
+OFFSET(rde_call_details, buffer, 72);
+
 SIZE(rde_segment, 24);
 OFFSET(rde_segment, buffer_offset, 0);
 OFFSET(rde_segment, region_offset, 8);
@@ -69,7 +105,9 @@ OFFSET(rde_context_options, keepalive_ns, 64);
 OFFSET(rde_context_options, connect_timeout_ns, 72);
 OFFSET(rde_context_options, idle_timeout_ns, 80);
 OFFSET(rde_context_options, max_message_bytes, 88);
-OFFSET(rde_context_options, reserved, 96);
+OFFSET(rde_context_options, max_call_bytes, 96);
+OFFSET(rde_context_options, max_calls, 104);
+OFFSET(rde_context_options, reserved, 112);
 
 SIZE(rde_worker_options, 56);
 OFFSET(rde_worker_options, submission_capacity, 8);
@@ -116,7 +154,7 @@ int main(void) {
     rde_request request = RDE_REQUEST_INIT;
     rde_request zero;
     memset(&zero, 0, sizeof zero);
-    CHECK(options.struct_size == sizeof options && options.reserved[3] == 0);
+    CHECK(options.struct_size == sizeof options && options.reserved[1] == 0);
     CHECK(memcmp(&request, &zero, sizeof zero) == 0);
     shown("sizes and offsets were asserted by the compiler");
     return check_end();

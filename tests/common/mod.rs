@@ -1,6 +1,8 @@
 //! Two contexts of this process, connected.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod calls;
+pub mod netns;
 pub mod process;
 pub mod transfer;
 
@@ -109,8 +111,10 @@ pub struct Pair {
 
 impl Pair {
     pub fn new(address: &str, options: &ContextOptions, client: Mode, server: Mode) -> Pair {
-        let server = Node::new(options, server);
-        let client = Node::new(options, client);
+        Pair::of(Node::new(options, client), Node::new(options, server), address)
+    }
+
+    pub fn of(client: Node, server: Node, address: &str) -> Pair {
         let listener = Listener::open(&server.worker, address, 7).unwrap();
         let session = Session::connect(&client.worker, listener.address(), 42).unwrap();
         let mut pair = Pair { client, server, listener, session, accepted: 0 };

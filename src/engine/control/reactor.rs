@@ -282,6 +282,7 @@ impl Reactor {
     }
 
     fn on_command(&mut self, command: Command) {
+        crate::fault::point("control.command");
         match command {
             Command::Listen { id, sockets, inbox, user_data } => {
                 self.add_listener(id, sockets, inbox, user_data)

@@ -48,6 +48,9 @@ impl Core {
             Kind::GetReply => self.get_answered(fabric, peer, &frame, inline, data),
             Kind::PutReply => self.put_answered(peer, &frame),
             Kind::AtomicReply => self.atomic_answered(peer, &frame, header),
+            Kind::Call | Kind::OneWay => self.call_came(fabric, peer, &frame, kind, header, inline, data),
+            Kind::Reply => self.call_answered(fabric, peer, &frame, header, inline, data),
+            Kind::Cancel => self.call_canceled(peer, channel, frame.request.get()),
         }
     }
 
@@ -73,7 +76,7 @@ impl Core {
     }
 
     /// The operation that a reply is for, if it still waits and was asked of this peer.
-    fn asked(&mut self, peer: u64, frame: &Frame, ops: &[Op]) -> Option<u64> {
+    pub(super) fn asked(&mut self, peer: u64, frame: &Frame, ops: &[Op]) -> Option<u64> {
         let id = frame.request.get();
         let pending = self.ops.get(id)?;
         let of_peer = pending.session.place().0 == peer as u32;
@@ -104,7 +107,13 @@ impl Core {
         self.settle(id, copied.map_or_else(Outcome::of, |()| Outcome::moved(length)));
     }
 
-    fn get_by_rendezvous(&mut self, id: u64, fabric: u64, data: Data, span: crate::engine::buffer::Span) {
+    pub(super) fn get_by_rendezvous(
+        &mut self,
+        id: u64,
+        fabric: u64,
+        data: Data,
+        span: crate::engine::buffer::Span,
+    ) {
         let started = self.fabrics.receive(fabric, data, span, Token::Op(id));
         let Some(pending) = self.ops.get_mut(id) else { return };
         pending.pinned = true;
@@ -159,7 +168,9 @@ impl Core {
             Ok(()) if pending.way == way::RMA => {
                 Some(Outcome { value: ended.value, ..Outcome::moved(pending.length) })
             }
-            Ok(()) if received || pending.op == Op::Send => Some(Outcome::moved(pending.length)),
+            Ok(()) if received || matches!(pending.op, Op::Send | Op::OneWay) => {
+                Some(Outcome::moved(pending.length))
+            }
             // The frame is on its way; the reply is the end.
             Ok(()) => None,
         };

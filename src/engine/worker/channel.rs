@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::inbound::InFlight;
 use super::message::Held;
 use crate::engine::control::Link;
 use crate::engine::request::Completion;
@@ -82,6 +83,8 @@ pub(super) struct Channel {
     /// Messages in the order of their arrival that cannot be delivered yet.
     pub arriving: VecDeque<Arriving>,
     pub flushes: Flushes,
+    /// Calls of the peer that are not answered.
+    pub inbound: InFlight,
 }
 
 /// A message that is not in the hands of the user yet.
@@ -102,6 +105,7 @@ impl Channel {
             blocked: VecDeque::new(),
             arriving: VecDeque::new(),
             flushes: Flushes::default(),
+            inbound: InFlight::default(),
         }
     }
 }

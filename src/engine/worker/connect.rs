@@ -348,6 +348,7 @@ impl Core {
             self.context.granted_back(slots);
         }
         let session = channel.session.clone();
+        self.end_calls(&channel);
         self.drop_arriving(channel.arriving);
         for op in self.ops.ids(|op| op.parent.is_none() && Arc::ptr_eq(&op.session, &session)) {
             if lost { self.lose(op, status) } else { self.abort(op, status) }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::channel::Peer;
 use super::fabric::Fabrics;
+use super::fair::Fair;
 use super::message::Incoming;
 use super::pending::{Outcome, Pending};
 use super::timer::Timers;
@@ -54,6 +55,12 @@ pub(super) struct Core {
     pub(super) number: u32,
     /// Where frames are put together.
     pub(super) compact: Compact,
+    /// Inbound calls that nobody has taken.
+    pub(super) calls: Arc<Fair>,
+    /// Whether one came since this was last asked.
+    pub(super) called: bool,
+    pub(super) serves_calls: bool,
+    pub(super) one_ways: u32,
     out: VecDeque<Completion>,
     notices: Vec<Notice>,
     sampled: u32,
@@ -83,6 +90,10 @@ impl Core {
             rkeys: super::rma::Rkeys::new(),
             number,
             compact: Compact::default(),
+            calls: Arc::default(),
+            called: false,
+            serves_calls: false,
+            one_ways: 0,
             out: VecDeque::new(),
             notices: Vec::new(),
             sampled: 0,
@@ -91,6 +102,8 @@ impl Core {
 
     pub fn bind(&mut self, worker: &Arc<Worker>) {
         self.worker = Arc::downgrade(worker);
+        self.calls = worker.calls.clone();
+        self.serves_calls = worker.serves_calls;
     }
 
     /// One round: orders, notices, UCX, timers. Returns whether anything happened.
@@ -98,6 +111,7 @@ impl Core {
         crate::fault::point("worker.progress");
         let mut busy = self.take_orders(worker);
         busy |= self.take_notices();
+        busy |= self.take_answers(worker);
         busy |= self.progress_fabrics();
         busy |= self.step_copies();
         if !self.starved.is_empty() {
@@ -108,6 +122,11 @@ impl Core {
             busy = true;
         }
         busy
+    }
+
+    /// Whether it cannot go on.
+    pub fn is_defect(&self) -> bool {
+        self.fabrics.defect
     }
 
     /// Takes what other threads submitted.
@@ -213,7 +232,10 @@ impl Core {
         }
         match pending.parent {
             Some(parent) => self.piece_ended(parent, outcome),
-            None => self.complete(pending.user_data, pending.op, outcome),
+            None => match pending.call {
+                Some(call) => self.complete_call(pending.user_data, pending.op, outcome, *call),
+                None => self.complete(pending.user_data, pending.op, outcome),
+            },
         }
     }
 
@@ -262,7 +284,7 @@ impl Core {
     }
 
     pub fn has_completions(&self) -> bool {
-        !self.out.is_empty()
+        !self.out.is_empty() || !self.calls.is_empty()
     }
 
     pub fn take_completions(&mut self, out: &mut [Completion]) -> usize {
@@ -285,6 +307,7 @@ impl Core {
 
     /// Ends an operation early. What UCX still holds of the user's memory is waited for, a frame of ours is not.
     pub(super) fn abort(&mut self, id: u64, status: Status) {
+        self.recall(id);
         for piece in self.ops.ids(|piece| piece.parent == Some(id)) {
             self.abort(piece, status);
         }
@@ -342,7 +365,11 @@ impl Core {
     /// Gets UCX and the inbox ready to wake a sleeper. `false`: there is work, do it first.
     pub fn arm(&mut self, worker: &Worker) -> Result<bool> {
         self.inbox.waker().prepare_sleep();
-        if !self.inbox.is_empty() || !worker.orders.is_empty() || !self.copies.is_empty() {
+        if !self.inbox.is_empty()
+            || !worker.orders.is_empty()
+            || !worker.answers.is_empty()
+            || !self.copies.is_empty()
+        {
             self.inbox.waker().finish_sleep();
             return Ok(false);
         }

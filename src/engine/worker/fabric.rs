@@ -114,6 +114,8 @@ pub(super) struct Fabrics {
     /// Ends the sleep of somebody who waits on the epoll set and knows no deadline of ours.
     alarm: OwnedFd,
     alarmed: bool,
+    /// A callback of UCX met a defect, or the process has forked.
+    pub defect: bool,
 }
 
 impl Fabrics {
@@ -123,7 +125,8 @@ impl Fabrics {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)
             .map_err(|e| Error::os("timerfd_create", &e.into()))?;
-        let fabrics = Fabrics { list: Slots::new(), leaving: Vec::new(), epoll, alarm, alarmed: false };
+        let fabrics =
+            Fabrics { list: Slots::new(), leaving: Vec::new(), epoll, alarm, alarmed: false, defect: false };
         fabrics.watch(inbox.fd())?;
         fabrics.watch(fabrics.alarm.as_fd())?;
         Ok(fabrics)
@@ -273,6 +276,7 @@ impl Fabrics {
             Ok(events) => events > 0,
             Err(error) => {
                 tracing::error!(%error, "UCX makes no progress");
+                self.defect = true;
                 false
             }
         }

@@ -53,6 +53,7 @@ impl Core {
                 key: work.key,
                 operand: work.operand,
                 compare: work.compare,
+                call: work.call,
                 ..Pending::new(work.user_data, work.op, session)
             },
             timeout_us,
@@ -88,6 +89,7 @@ impl Core {
             Op::Send => return self.issue_message(id),
             Op::Flush => return self.issue_flush(id),
             Op::RegionImport => return self.import(id),
+            Op::Call | Op::OneWay => return self.issue_call(id),
             _ => {}
         }
         let Some(region) = pending.region.clone() else {

@@ -108,6 +108,7 @@ impl Core {
         let ops = self.ops.ids(|op| !op.lost && op.session.place().0 == id as u32);
         let incoming = self.incoming.ids(|one| match one {
             Incoming::Message { peer, .. } | Incoming::Put { peer, .. } => *peer == id,
+            Incoming::Call(came, _) => came.peer == id,
         });
         self.fabrics.leave(Leaving { fabric, process, ops, incoming });
     }

@@ -46,6 +46,8 @@ pub(super) enum Incoming {
     Message { buffer: Arc<Buffer>, peer: u64, channel: u32 },
     /// A put, into an exported buffer; its frame is answered when the bytes are there.
     Put { peer: u64, frame: Frame },
+    /// The payload of a call, into a buffer of its own.
+    Call(Box<super::inbound::Came>, Arc<Buffer>),
 }
 
 impl Core {
@@ -226,6 +228,7 @@ impl Core {
                 let status = if moved { Status::Ok } else { Status::ConnectionLost };
                 self.reply(peer, &frame, Kind::PutReply, status);
             }
+            Some(Incoming::Call(came, buffer)) => self.call_moved(*came, buffer, moved),
             None => {}
         }
     }

@@ -2,10 +2,13 @@
 //! the engine's own (threaded) or whoever polls (polled), through the same [`Core`].
 
 mod answer;
+mod call;
 mod channel;
 mod connect;
 mod core;
 mod fabric;
+mod fair;
+mod inbound;
 mod issue;
 mod loss;
 mod mapped;
@@ -27,8 +30,11 @@ use crossbeam_queue::ArrayQueue;
 use parking_lot::Mutex;
 
 use self::core::Core;
+use self::fair::Fair;
 use self::work::Work;
+pub(in crate::engine) use self::work::{Local, SHORT, Short};
 use super::bell::Bell;
+use super::call::Answer;
 use super::context::Context;
 use super::control::Notice;
 use super::handle;
@@ -71,6 +77,11 @@ pub struct Worker {
     orders: ArrayQueue<Order>,
     inbox: Arc<Inbox<Notice>>,
     delivered: Mutex<VecDeque<Completion>>,
+    /// Inbound calls that nobody has taken.
+    calls: Arc<Fair>,
+    serves_calls: bool,
+    /// Answers to calls, from threads that do not make progress; no more than calls in flight.
+    answers: Inbox<Answer>,
     outstanding: AtomicU32,
     capacity: u32,
     ready: Bell,
@@ -95,8 +106,11 @@ impl Worker {
             spin: options.spin,
             core: Mutex::new(core),
             orders: ArrayQueue::new(options.submission_capacity as usize),
+            answers: Inbox::with_waker(inbox.waker().clone()),
             inbox,
             delivered: Mutex::new(VecDeque::new()),
+            calls: Arc::default(),
+            serves_calls: options.calls,
             outstanding: AtomicU32::new(0),
             capacity: options.completion_capacity,
             ready,
@@ -153,6 +167,10 @@ impl Worker {
         if requests.len() > limits::BATCH {
             return (0, Status::InvalidArgument);
         }
+        self.guarded(|| self.submit_all(requests)).unwrap_or((0, Status::Panic))
+    }
+
+    fn submit_all(&self, requests: &[Request<'_>]) -> (u32, Status) {
         let mut core = if self.mode == Mode::Polled { self.core.try_lock() } else { None };
         if let Some(core) = &mut core {
             core.take_orders(self);
@@ -255,10 +273,14 @@ impl Worker {
             if let Err(error) = self.state_status().map_err(Error::from).and_then(|()| self.round(&mut core))
             {
                 // Of a poisoned worker the ends of its requests are left to take.
+                if error.status == Status::Panic {
+                    core.fail_everything(self, Status::Panic);
+                }
                 let taken = core.take_completions(out);
                 return if taken > 0 { Ok(taken) } else { Err(error) };
             }
-            let taken = core.take_completions(out);
+            let mut taken = core.take_completions(out);
+            taken += self.take_calls(&mut out[taken..]);
             if taken > 0 || timeout == Some(Duration::ZERO) || out.is_empty() {
                 return Ok(taken);
             }
@@ -280,16 +302,21 @@ impl Worker {
     fn poll_delivered(&self, timeout: Option<Duration>, out: &mut [Completion]) -> Result<usize> {
         let until = timeout.and_then(|t| Instant::now().checked_add(t));
         loop {
-            let taken = take(&mut self.delivered.lock(), out);
+            let mut taken = take(&mut self.delivered.lock(), out);
+            taken += self.take_calls(&mut out[taken..]);
             if taken > 0 || timeout == Some(Duration::ZERO) || out.is_empty() {
                 return Ok(taken);
             }
-            self.state_status()?;
+            if let Err(status) = self.state_status() {
+                self.deliver_last();
+                let taken = take(&mut self.delivered.lock(), out);
+                return if taken > 0 { Ok(taken) } else { Err(status.into()) };
+            }
             if self.ready.take_wake() {
                 return Ok(0);
             }
             self.ready.arm();
-            if !self.delivered.lock().is_empty() {
+            if !self.delivered.lock().is_empty() || !self.calls.is_empty() {
                 continue;
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -300,10 +327,14 @@ impl Worker {
         }
     }
 
-    /// A round of progress; a panic in it ends every request.
+    /// A round of progress; a panic in it, or in a callback of UCX, stops the worker.
     fn round(&self, core: &mut Core) -> Result<bool> {
-        let busy = self.guarded(|| core.progress(self));
-        busy.inspect_err(|_| core.fail_everything(self, Status::Panic))
+        let busy = self.guarded(|| core.progress(self))?;
+        if core.is_defect() {
+            self.poison();
+            return Err(defect());
+        }
+        Ok(busy)
     }
 
     /// Room for one more completion.
@@ -356,6 +387,15 @@ impl Worker {
         self.ready.ring();
     }
 
+    /// Ends what waits for a worker that was poisoned, once.
+    fn deliver_last(&self) {
+        if self.state.load(Ordering::Acquire) == POISONED {
+            let mut core = self.core.lock();
+            core.fail_everything(self, Status::Panic);
+            self.deliver(core.drain_completions());
+        }
+    }
+
     /// A descriptor that becomes readable when completions may have come after `arm`; the caller owns it. Of a
     /// threaded worker an eventfd, of a polled one an epoll descriptor (poll it, do not read it).
     pub fn event_fd(&self) -> Result<OwnedFd> {
@@ -374,7 +414,8 @@ impl Worker {
         match self.mode {
             Mode::Threaded => {
                 self.ready.arm();
-                let quiet = self.delivered.lock().is_empty() && !self.ready.take_wake();
+                let waiting = !self.delivered.lock().is_empty() || !self.calls.is_empty();
+                let quiet = !waiting && !self.ready.take_wake();
                 if quiet { Status::Ok } else { Status::NotReady }
             }
             Mode::Polled => {
@@ -413,6 +454,7 @@ impl Worker {
         let number = core.number;
         core.take_orders(self);
         let shut = self.guarded(|| core.shut(self));
+        drop(self.answers.close());
         self.context.forget(self, number);
         shut
     }
@@ -421,13 +463,15 @@ impl Worker {
     fn guarded<T>(&self, body: impl FnOnce() -> T) -> Result<T> {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).map_err(|_| {
             self.poison();
-            Error::new(Status::Panic, "the worker met a defect and was stopped: close it")
+            defect()
         })
     }
 
     fn poison(&self) {
         let _ = self.state.compare_exchange(OPEN, POISONED, Ordering::AcqRel, Ordering::Acquire);
         tracing::error!(worker = self.id(), "panic contained, worker poisoned");
+        // Its thread ends what waits.
+        self.wake();
     }
 
     fn state_status(&self) -> std::result::Result<(), Status> {
@@ -437,6 +481,10 @@ impl Worker {
             _ => Err(Status::Panic),
         }
     }
+}
+
+fn defect() -> Error {
+    Error::new(Status::Panic, "the worker met a defect and was stopped: close it")
 }
 
 fn take(queue: &mut VecDeque<Completion>, out: &mut [Completion]) -> usize {

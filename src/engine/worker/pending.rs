@@ -66,6 +66,7 @@ pub(super) struct Pending {
     pub key: Option<Box<[u8; crate::limits::KEY_BYTES]>>,
     pub operand: u64,
     pub compare: u64,
+    pub call: Option<Box<super::call::Outgoing>>,
 }
 
 impl Pending {
@@ -93,6 +94,7 @@ impl Pending {
             key: None,
             operand: 0,
             compare: 0,
+            call: None,
         }
     }
 

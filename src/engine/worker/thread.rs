@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::{OPEN, Worker};
-use crate::status::{Error, Result, Status};
+use crate::status::{Error, Result};
 
 /// Starts the thread.
 pub(super) fn start(worker: &Arc<Worker>) -> Result<()> {
@@ -21,13 +21,11 @@ fn run(worker: &Worker) {
     let mut idle: Option<Instant> = None;
     while worker.state.load(Ordering::Acquire) == OPEN {
         let mut core = worker.core.lock();
-        let Ok(busy) = worker.guarded(|| core.progress(worker)) else {
-            core.fail_everything(worker, Status::Panic);
-            let last = core.drain_completions();
-            drop(core);
-            return worker.deliver(last);
-        };
+        let Ok(busy) = worker.round(&mut core) else { break };
         worker.deliver(core.drain_completions());
+        if std::mem::take(&mut core.called) {
+            worker.ready.ring();
+        }
         if busy {
             idle = None;
             continue;
@@ -42,4 +40,5 @@ fn run(worker: &Worker) {
             std::hint::spin_loop();
         }
     }
+    worker.deliver_last();
 }

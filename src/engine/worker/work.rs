@@ -21,6 +21,8 @@ pub(in crate::engine) enum Local {
     Inline(Short),
     /// A longer message without a buffer, copied at submit.
     Copied(Box<[u8]>),
+    /// Several pieces that go out as one payload.
+    Gathered(Vec<Span>),
 }
 
 impl Local {
@@ -29,7 +31,7 @@ impl Local {
         match self {
             Local::Inline(short) => short.as_slice(),
             Local::Copied(bytes) => bytes,
-            Local::None | Local::Span(_) => &[],
+            Local::None | Local::Span(_) | Local::Gathered(_) => &[],
         }
     }
 }
@@ -44,7 +46,7 @@ pub(in crate::engine) struct Short {
 pub(in crate::engine) const SHORT: usize = 64;
 
 impl Short {
-    fn new(data: &[u8]) -> Short {
+    pub(in crate::engine) fn new(data: &[u8]) -> Short {
         let mut bytes = [0; SHORT];
         bytes[..data.len()].copy_from_slice(data);
         Short { bytes, len: data.len() as u8 }
@@ -69,13 +71,16 @@ pub(in crate::engine) struct Work {
     pub key: Option<Box<[u8; limits::KEY_BYTES]>>,
     pub operand: u64,
     pub compare: u64,
+    pub call: Option<Box<super::call::Outgoing>>,
 }
 
 impl Work {
     /// Checks a request and resolves its handles. What it refuses was not accepted: there is no completion.
     pub fn prepare(worker: &super::Worker, request: &Request<'_>) -> Result<Work, Status> {
         let op = Op::requested(request.op).ok_or(Status::InvalidArgument)?;
-        let data = request.data.get().ok_or(Status::InvalidArgument)?;
+        let is_call = matches!(op, Op::Call | Op::OneWay);
+        let data = if is_call { Some(&[][..]) } else { request.data.get() };
+        let data = data.ok_or(Status::InvalidArgument)?;
         let vectored = request.flags & REQUEST_VECTORED != 0;
         if request.flags & !REQUEST_VECTORED != 0 || (vectored && !matches!(op, Op::Get | Op::Put)) {
             return Err(Status::InvalidArgument);
@@ -93,6 +98,7 @@ impl Work {
             key: None,
             operand: request.operand,
             compare: request.compare,
+            call: None,
         };
         if op == Op::Nop {
             return Ok(work);
@@ -105,6 +111,7 @@ impl Work {
             Op::Get | Op::Put => work.one_sided(request, vectored, data)?,
             Op::FetchAdd | Op::CompareSwap => work.region = Some(region(request.region)?),
             Op::Send => work.message(worker, request, data)?,
+            Op::Call | Op::OneWay => work.call(worker, request)?,
             Op::RegionImport => {
                 let key = <[u8; limits::KEY_BYTES]>::try_from(data).map_err(|_| Status::InvalidArgument)?;
                 work.key = Some(Box::new(key));
@@ -164,7 +171,7 @@ fn region(id: u64) -> Result<Arc<Region>, Status> {
     Ok(handle::REGIONS.get(id).ok_or(Status::StaleHandle)?.arc())
 }
 
-fn span(buffer: u64, offset: u64, length: u64) -> Result<Span, Status> {
+pub(super) fn span(buffer: u64, offset: u64, length: u64) -> Result<Span, Status> {
     handle::BUFFERS.get(buffer).ok_or(Status::StaleHandle)?.arc().span(offset, length)
 }
 

@@ -16,10 +16,13 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Memory(Rc<Inner>);
 
+/// Pages of a file by their offset.
+type FilePages = HashMap<u64, Rc<[u8]>>;
+
 #[derive(Debug)]
 struct Inner {
     page_size: usize,
-    pages: RefCell<HashMap<FileName, HashMap<u64, Rc<[u8]>>>>,
+    pages: RefCell<HashMap<FileName, FilePages>>,
     others: RefCell<HashMap<FileName, Vec<u8>>>,
     room: Rc<Room>,
     counters: Arc<Counters>,

@@ -218,7 +218,7 @@ async fn erase(shard: &Rc<Shard>, target: u32) -> Result<Answer> {
     *open.version.borrow_mut() = None;
     open.drained(Some(&mut writer)).await;
     let turn = partition.opening.lock().await;
-    let erased = writer.erase().await;
+    let erased = writer.erase().await.map(|()| Answer::Done);
     shard.forget(&partition, State::Closed);
     let lock = partition.lock.borrow_mut().take();
     if let Some(path) = partition.target.path.clone() {
@@ -226,5 +226,5 @@ async fn erase(shard: &Rc<Shard>, target: u32) -> Result<Answer> {
         let _ = shard.pages.disk().call(move || (std::fs::remove_dir(path), drop(lock))).await?;
     }
     drop(turn);
-    erased.map(|()| Answer::Done)
+    erased
 }

@@ -10,6 +10,8 @@ use crate::status::{Error, Result, Status};
 use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+/// Segments that are moved in one commit.
+const SEGMENTS: usize = 64;
 /// Pages that are moved, or entries that are deleted, in one commit.
 const STEP: usize = 2_048;
 
@@ -39,6 +41,7 @@ async fn all(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<()> {
         }
         // As long as no file is full, none can be dead.
         if open.files.replace(files) != files {
+            compact_segments(shard, target).await?;
             open.uncollected.set(true);
         }
     }
@@ -53,7 +56,7 @@ async fn all(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<()> {
     archive(shard, partition).await
 }
 
-/// Compacts a partition in steps, then collects its files; returns how many pages were moved.
+/// Compacts a partition in steps, then collects its files; returns how many pages and segments were moved.
 pub async fn compact(shard: &Rc<Shard>, target: u32) -> Result<u64> {
     let mut moved = 0;
     loop {
@@ -68,8 +71,26 @@ pub async fn compact(shard: &Rc<Shard>, target: u32) -> Result<u64> {
         }
         go_on(shard).await?;
     }
+    moved += compact_segments(shard, target).await?;
     collect(shard, target).await?;
     Ok(moved)
+}
+
+/// Moves live segments out of sparse files, in steps; returns how many.
+async fn compact_segments(shard: &Rc<Shard>, target: u32) -> Result<u64> {
+    let mut moved = 0;
+    loop {
+        let Some(mut writing) = writing(shard, target, false).await? else { return Ok(moved) };
+        let result = writing.writer()?.compact_some_segments(SEGMENTS).await;
+        let now = writing.ended(result).await?;
+        moved += now;
+        shard.counters().upkeep.add(u64::from(now > 0));
+        drop(writing);
+        if now < SEGMENTS as u64 {
+            return Ok(moved);
+        }
+        go_on(shard).await?;
+    }
 }
 
 /// Collects a partition's files; those that are still read are left for the next time.

@@ -1,0 +1,263 @@
+//! The caller: a call goes out, and its reply, its deadline, a cancel or a loss ends it.
+
+use std::sync::Arc;
+
+use zerocopy::IntoBytes;
+
+use super::Worker;
+use super::core::Core;
+use super::fabric::{Started, Token, started};
+use super::pending::Outcome;
+use super::work::{Local, Work, span};
+use crate::engine::buffer::{Buffer, Span};
+use crate::engine::call::{HEADER, Header, ONCE, Once, Piece, gather};
+use crate::engine::frame::{Compact, FLAG_ONCE, FLAG_REFUSED, Frame, Kind};
+use crate::engine::pool::UNINITIALISED;
+use crate::engine::request::{COMPLETION_INLINE, Completion, INLINE_MESSAGE, Op, Request};
+use crate::status::Status;
+use crate::telemetry::Count;
+use crate::ucx::{Data, Protocol};
+
+/// A call on its way: what goes out, and what has come back.
+pub(in crate::engine) struct Outgoing {
+    method: u32,
+    header: Header,
+    once: Option<Once>,
+    timeout_us: u32,
+    payload: Local,
+    /// The service's status.
+    status: i32,
+    reply: Header,
+    landed: Landed,
+}
+
+/// Where a reply's payload is.
+enum Landed {
+    /// There is none, or it is in the caller's buffer.
+    There,
+    Inline([u8; INLINE_MESSAGE]),
+    Buffer(Arc<Buffer>),
+}
+
+impl Work {
+    /// Checks the request of a call.
+    pub(super) fn call(&mut self, worker: &Worker, request: &Request<'_>) -> Result<(), Status> {
+        let (method, header, once) = request.call_parts().ok_or(Status::InvalidArgument)?;
+        if request.buffer != 0 {
+            self.local = Local::Span(span(request.buffer, request.buffer_offset, request.length)?);
+        }
+        let stray = request.buffer == 0 && (request.buffer_offset != 0 || request.length != 0);
+        if stray || self.op == Op::OneWay && (request.buffer != 0 || once.is_some()) {
+            return Err(Status::InvalidArgument);
+        }
+        let context = worker.context();
+        let (payload, length) = match (request.data.get_pieces(), request.data.get()) {
+            (Some(Some(pieces)), _) => gather(context, pieces)?,
+            (None, Some(bytes)) => gather(context, &[Piece::bytes(bytes)])?,
+            _ => return Err(Status::InvalidArgument),
+        };
+        if length > context.options().max_message {
+            return Err(Status::OutOfRange);
+        }
+        self.length = length;
+        let timeout_us = request.timeout_us;
+        let (status, reply, landed) = (0, Header::default(), Landed::There);
+        self.call =
+            Some(Box::new(Outgoing { method, header, once, timeout_us, payload, status, reply, landed }));
+        Ok(())
+    }
+}
+
+impl Core {
+    /// Sends a call.
+    pub(super) fn issue_call(&mut self, id: u64) {
+        let Some(pending) = self.ops.get_mut(id) else { return };
+        let Some(call) = &mut pending.call else { return };
+        let (index, number) = pending.session.place();
+        let kind = if pending.op == Op::Call { Kind::Call } else { Kind::OneWay };
+        let mut frame = Frame::new(kind, 0, number, id);
+        frame.method = call.method.into();
+        frame.deadline = (u64::from(call.timeout_us) * 1_000).into();
+        let mut header = [0; HEADER + ONCE];
+        header[..HEADER].copy_from_slice(&call.header.to_wire());
+        let mut length = HEADER;
+        if let Some(once) = call.once {
+            header[HEADER..].copy_from_slice(&once.to_wire());
+            frame.flags = FLAG_ONCE.into();
+            length += ONCE;
+        }
+        let payload = std::mem::replace(&mut call.payload, Local::None);
+        let sent = match self.peers.id_at(index) {
+            Some(peer) => self.send_payload(peer, frame, &header[..length], &payload, Token::Op(id)),
+            None => Err(Status::ConnectionLost),
+        };
+        let Some(pending) = self.ops.get_mut(id) else { return };
+        pending.pinned |= is_pinned(&payload, length);
+        match sent {
+            Ok(Started::Pending) => pending.held += 1,
+            Ok(Started::Done) if kind == Kind::OneWay => {
+                let length = pending.length;
+                self.settle(id, Outcome::moved(length));
+            }
+            Ok(Started::Done) => {}
+            Err(status) => self.settle(id, Outcome::of(status)),
+        }
+    }
+
+    /// Sends a frame with a payload that may be of several pieces.
+    pub(super) fn send_payload(
+        &mut self,
+        peer: u64,
+        mut frame: Frame,
+        header: &[u8],
+        payload: &Local,
+        token: Token,
+    ) -> Result<Started, Status> {
+        let Local::Gathered(spans) = payload else {
+            return self.send(peer, frame, header, payload, token);
+        };
+        let Some(to) = self.peers.get(peer) else { return Err(Status::ConnectionLost) };
+        let (fabric, endpoint) = (to.fabric, to.open_endpoint().ok_or(Status::ConnectionLost)?);
+        frame.route = to.route.into();
+        let length = spans.iter().map(Span::len).sum::<usize>();
+        if length <= Compact::room(header.len()) {
+            let room = self.compact.fill(frame, header, length, 0)?;
+            let mut at = 0;
+            for span in spans {
+                span.copy_to_slice(0, &mut room[at..at + span.len()])?;
+                at += span.len();
+            }
+            return self.fabrics.send(fabric, endpoint, self.compact.as_bytes(), None, token);
+        }
+        self.compact.fill(frame, header, 0, length as u64)?;
+        let (bytes, spans) = (self.compact.as_bytes(), spans.clone());
+        let worker = self.fabrics.worker(fabric)?;
+        started(worker.send_pieces(endpoint, bytes, spans, token.pack(), Protocol::Auto))
+    }
+
+    /// A reply has come. One that nobody waits for is dropped and counted.
+    pub(super) fn call_answered(
+        &mut self,
+        fabric: u64,
+        peer: u64,
+        frame: &Frame,
+        header: &[u8],
+        inline: &[u8],
+        data: Data,
+    ) {
+        let Some(id) = self.asked(peer, frame, &[Op::Call]) else {
+            return self.bump(Count::LateReplies, 1);
+        };
+        if frame.flags.get() & FLAG_REFUSED != 0 {
+            let status = frame.reply_status();
+            let status = if status.is_error() { status } else { Status::Protocol };
+            let detail = i32::try_from(frame.deadline.get().div_ceil(1_000)).unwrap_or(i32::MAX);
+            return self.settle(id, Outcome { detail, ..Outcome::of(status) });
+        }
+        let length = (inline.len() + data.len()) as u64;
+        let reply = match Header::split(header) {
+            Ok((reply, [])) if length <= self.context.options().max_message => reply,
+            _ => return self.settle(id, Outcome::of(Status::Protocol)),
+        };
+        let Some(pending) = self.ops.get_mut(id) else { return };
+        let Some(call) = &mut pending.call else { return };
+        call.status = frame.status.get().cast_signed();
+        call.reply = reply;
+        pending.length = length;
+        match self.reply_place(id, reply, length, inline, &data) {
+            Ok(Some(span)) => self.land_reply(id, fabric, &span, inline, data),
+            Ok(None) => self.settle(id, Outcome::moved(length)),
+            Err(status) => self.settle(id, Outcome { length, ..Outcome::of(status) }),
+        }
+    }
+
+    /// Memory for a reply's payload; `None` when it needs none, or is in its completion already.
+    fn reply_place(
+        &mut self,
+        id: u64,
+        reply: Header,
+        length: u64,
+        inline: &[u8],
+        data: &Data,
+    ) -> Result<Option<Span>, Status> {
+        let pending = self.ops.get_mut(id).ok_or(Status::Internal)?;
+        let call = pending.call.as_mut().ok_or(Status::Internal)?;
+        if let Local::Span(span) = &pending.local {
+            let place = span.slice(0, length).map_err(|_| Status::Truncated)?;
+            return Ok((length > 0).then_some(place));
+        }
+        let bytes = match data {
+            Data::Eager(eager) => eager,
+            _ => inline,
+        };
+        if length as usize <= INLINE_MESSAGE && reply.is_zero() && bytes.len() as u64 == length && length > 0
+        {
+            let mut short = [0; INLINE_MESSAGE];
+            short[..bytes.len()].copy_from_slice(bytes);
+            call.landed = Landed::Inline(short);
+            return Ok(None);
+        }
+        if length == 0 {
+            return Ok(None);
+        }
+        let buffer = self.context.alloc(length, UNINITIALISED).map_err(|error| error.status)?;
+        let span = buffer.whole()?;
+        call.landed = Landed::Buffer(buffer);
+        Ok(Some(span))
+    }
+
+    fn land_reply(&mut self, id: u64, fabric: u64, span: &Span, inline: &[u8], data: Data) {
+        let bytes = match &data {
+            Data::Rendezvous(_) => return self.get_by_rendezvous(id, fabric, data, span.clone()),
+            Data::Eager(eager) => eager,
+            Data::None => inline,
+        };
+        let copied = span.copy_from_slice(0, bytes);
+        let length = bytes.len() as u64;
+        self.settle(id, copied.map_or_else(Outcome::of, |()| Outcome::moved(length)));
+    }
+
+    /// The one completion of a call.
+    pub(super) fn complete_call(&mut self, user_data: u64, op: Op, outcome: Outcome, call: Outgoing) {
+        let mut completion = Completion::new(user_data, op, outcome.status);
+        completion.length = outcome.length;
+        completion.detail = outcome.detail;
+        let good = outcome.status == Status::Ok;
+        if good && op == Op::Call {
+            completion.detail = call.status;
+            completion.data.copy_from_slice(call.reply.as_bytes());
+        }
+        match call.landed {
+            Landed::Inline(bytes) if good => {
+                completion.flags |= COMPLETION_INLINE;
+                completion.data = bytes;
+            }
+            Landed::Buffer(buffer) if good => completion.value = buffer.id(),
+            Landed::Buffer(buffer) => drop(self.context.release_buffer(&buffer)),
+            _ => {}
+        }
+        self.announce(completion);
+    }
+
+    /// Tells the peer that nobody waits for the answer to a call any more.
+    pub(super) fn recall(&mut self, id: u64) {
+        let Some(pending) = self.ops.get(id).filter(|op| op.op == Op::Call && op.outcome.is_none()) else {
+            return;
+        };
+        let (index, number) = pending.session.place();
+        let Some(peer) = self.peers.id_at(index) else { return };
+        let open = self.peers.get_mut(peer).is_some_and(|peer| peer.channels.get(number).is_some());
+        if open {
+            self.send_frame(peer, Frame::new(Kind::Cancel, 0, number, id), &[]);
+        }
+    }
+}
+
+/// Whether UCX reads the payload where it is.
+fn is_pinned(payload: &Local, header: usize) -> bool {
+    match payload {
+        Local::Span(span) => span.len() > Compact::room(header),
+        Local::Gathered(spans) => spans.iter().map(Span::len).sum::<usize>() > Compact::room(header),
+        Local::None | Local::Inline(_) | Local::Copied(_) => false,
+    }
+}

@@ -1,0 +1,152 @@
+//! A server: a listener, a worker of its own, and a thread that answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::methods::Methods;
+use super::pool::Pool;
+use crate::engine::call::Call;
+use crate::engine::context::Context;
+use crate::engine::handle;
+use crate::engine::listener::Listener;
+use crate::engine::options::{Mode, WorkerOptions};
+use crate::engine::request::{COMPLETION_INLINE, Completion, Op};
+use crate::engine::worker::Worker;
+use crate::limits;
+use crate::status::{Error, Result, Status};
+
+/// Options of a server.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Threads for handlers that block.
+    pub blocking_threads: usize,
+    /// Their calls that may wait for one; more are refused with `QUEUE_FULL`.
+    pub blocking_queue: usize,
+    /// How long the server's thread spins before it sleeps.
+    pub spin: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> ServerOptions {
+        ServerOptions { blocking_threads: 4, blocking_queue: 1_024, spin: Duration::from_micros(50) }
+    }
+}
+
+/// Serves methods at an address until it is closed or dropped.
+pub struct Server {
+    worker: Arc<Worker>,
+    listener: Arc<Listener>,
+    closing: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Server {
+    /// Binds `address` and serves `methods` in a thread of its own. Calls of other methods are answered
+    /// `UNKNOWN_METHOD`.
+    pub fn open(
+        context: &Arc<Context>,
+        address: &str,
+        methods: Methods,
+        options: &ServerOptions,
+    ) -> Result<Server> {
+        let spin = options.spin;
+        let worker_options =
+            WorkerOptions { mode: Mode::Polled, calls: true, spin, ..WorkerOptions::default() };
+        let worker = Worker::open(context, &worker_options)?;
+        let pool = Pool::new(options.blocking_threads, options.blocking_queue);
+        let opened = pool.and_then(|pool| Ok((pool, Listener::open(&worker, address, 0)?)));
+        let closing = Arc::new(AtomicBool::new(false));
+        let started = opened.and_then(|(pool, listener)| {
+            let methods = Arc::new(methods);
+            let serving = Serving { worker: worker.clone(), methods, pool, closing: closing.clone() };
+            let thread = std::thread::Builder::new().name("rde-rpc".into()).spawn(move || serving.run());
+            Ok((listener, thread.map_err(|error| Error::os("start the server's thread", &error))?))
+        });
+        match started {
+            Ok((listener, thread)) => {
+                Ok(Server { worker, listener, closing, thread: Mutex::new(Some(thread)) })
+            }
+            Err(error) => {
+                let _ = worker.close();
+                Err(error)
+            }
+        }
+    }
+
+    /// The address it is bound to, with the real port.
+    pub fn address(&self) -> &str {
+        self.listener.address()
+    }
+
+    /// Its worker, for its counters.
+    pub fn worker(&self) -> &Arc<Worker> {
+        &self.worker
+    }
+
+    /// Ends it: handlers that run end first, calls that wait end with their sessions. Harmless when repeated.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.worker.wake();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+            let _ = self.worker.close();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+struct Serving {
+    worker: Arc<Worker>,
+    methods: Arc<Methods>,
+    pool: Pool,
+    closing: Arc<AtomicBool>,
+}
+
+impl Serving {
+    fn run(self) {
+        let mut out = [Completion::default(); 64];
+        while !self.closing.load(Ordering::Acquire) {
+            match self.worker.poll(None, &mut out) {
+                Ok(taken) => out[..taken].iter().for_each(|completion| self.serve(completion)),
+                Err(error) => {
+                    tracing::error!(%error, "a server's worker has ended");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn serve(&self, completion: &Completion) {
+        if completion.op == Op::Message as u32 && completion.flags & COMPLETION_INLINE == 0 {
+            // Nobody asked for messages here.
+            if let Some(buffer) = handle::BUFFERS.get(completion.value) {
+                let _ = self.worker.context().release_buffer(&buffer.arc());
+            }
+        }
+        if completion.op != Op::CallReceived as u32 {
+            return;
+        }
+        // Else its session has ended.
+        let Ok(call) = Call::take(completion.value) else { return };
+        let Some(method) = self.methods.get(call.method()) else {
+            return call.refuse(Status::UnknownMethod, Duration::ZERO);
+        };
+        if !method.blocking {
+            return method.run(self.worker.context(), call);
+        }
+        if !self.pool.has_room() {
+            return call.refuse(Status::QueueFull, Duration::from_nanos(limits::RETRY_AFTER_NS));
+        }
+        let (method, context) = (method.clone(), self.worker.context().clone());
+        self.pool.run(Box::new(move || method.run(&context, call)));
+    }
+}
