@@ -193,7 +193,7 @@ pub unsafe extern "C" fn rde_kv_submit(
         let mut submit = || {
             while accepted < count {
                 // SAFETY: not NULL, aligned, and the caller vouches for `count` of them.
-                let request = unsafe { requests.add(accepted as usize).read() };
+                let request = unsafe { requests.wrapping_add(accepted as usize).read() };
                 // SAFETY: forwarded from the caller.
                 port.submit(unsafe { kv_request::ask(&request) }?)?;
                 accepted += 1;
@@ -237,7 +237,7 @@ pub unsafe extern "C" fn rde_kv_poll(
         let mut at = 0;
         let count = port.poll(timeout, capacity, |done| {
             // SAFETY: not NULL, aligned, the caller vouches for `capacity`, and there are no more than that.
-            unsafe { completions.add(at).write(completion(&done)) };
+            unsafe { completions.wrapping_add(at).write(completion(&done)) };
             at += 1;
         })?;
         out.set(count as u32);

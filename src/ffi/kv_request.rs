@@ -57,7 +57,9 @@ pub(super) unsafe fn options(given: &rde_kv_options) -> Result<(EngineOptions, u
         return Err(invalid("options: unknown flags, or reserved fields that are not zero"));
     }
     // SAFETY: forwarded from the caller.
-    let (file, lines) = unsafe { (text(given.file, NAME, "file")?, text(given.lines, LINES, "lines")?) };
+    let file = unsafe { text(given.file, NAME, "file") }?;
+    // SAFETY: forwarded from the caller.
+    let lines = unsafe { text(given.lines, LINES, "lines") }?;
     let mut store = if file.is_empty() { Options::default() } else { Options::from_file(Path::new(file))? };
     store.set_lines(lines, Path::new(""))?;
     let mut options = EngineOptions {
@@ -117,7 +119,7 @@ impl Memory for Plain {
             return Err(Status::Internal.into());
         }
         // SAFETY: within the memory that the caller vouched for until the completion, and ours does not overlap it.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.add(at), bytes.len()) };
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.wrapping_add(at), bytes.len()) };
         Ok(())
     }
 }
@@ -241,7 +243,7 @@ unsafe fn changes(request: &rde_kv_request) -> Result<Vec<Op>> {
     let mut ops = Vec::with_capacity(count);
     for i in 0..count {
         // SAFETY: not NULL, aligned, and the caller vouches for `count` of them.
-        let change = unsafe { request.changes.add(i).read() };
+        let change = unsafe { request.changes.wrapping_add(i).read() };
         // SAFETY: forwarded from the caller.
         ops.push(unsafe { self::change(&change) }?);
     }
@@ -251,7 +253,9 @@ unsafe fn changes(request: &rde_kv_request) -> Result<Vec<Op>> {
 unsafe fn change(change: &rde_kv_change) -> Result<Op> {
     let any = isize::MAX as usize;
     // SAFETY: forwarded from the caller.
-    let (key, value) = unsafe { (bytes(change.key, KEY, "key")?, bytes(change.value, any, "value")?) };
+    let key = unsafe { bytes(change.key, KEY, "key") }?;
+    // SAFETY: forwarded from the caller.
+    let value = unsafe { bytes(change.value, any, "value") }?;
     // SAFETY: forwarded from the caller.
     let metadata = unsafe { bytes(change.metadata, KEY, "metadata") }?;
     let expire_ms = change.expire_ms;

@@ -223,8 +223,9 @@ async fn erase(shard: &Rc<Shard>, target: u32) -> Result<Answer> {
     let lock = partition.lock.borrow_mut().take();
     if let Some(path) = partition.target.path.clone() {
         // With an archive or foreign files left, it stays.
-        let _ = shard.pages.disk().call(move || (std::fs::remove_dir(path), drop(lock))).await?;
+        let _ = shard.pages.disk().call(move || std::fs::remove_dir(path)).await?;
     }
+    drop(lock);
     drop(turn);
     erased
 }
