@@ -86,6 +86,8 @@
 #define RDE_VOLUME_DETAILS_INIT RDE_INIT(rde_volume_details)
 #define RDE_EXPORTER_OPTIONS_INIT RDE_INIT(rde_exporter_options)
 #define RDE_NEEDLE_INIT RDE_INIT(rde_needle)
+#define RDE_KV_OPTIONS_INIT RDE_INIT(rde_kv_options)
+#define RDE_KV_DETAILS_INIT RDE_INIT(rde_kv_details)
 #define RDE_CALL_ARGUMENTS_INIT RDE_INIT(rde_call_arguments)
 #define RDE_CALL_DETAILS_INIT RDE_INIT(rde_call_details)
 
@@ -225,6 +227,33 @@
 
 /** Needle: it was deleted; its bytes are still there. */
 #define RDE_NEEDLE_DELETED (1 << 8)
+
+/** Store: data pages are kept in the cache too, not only index pages. */
+#define RDE_KV_CACHE_DATA (1 << 0)
+
+/** Store: positioned reads and writes on threads, also where io_uring is to be had. */
+#define RDE_KV_NO_URING (1 << 1)
+
+/** Request: a scan returns the last entries first. */
+#define RDE_KV_BACKWARD (1 << 0)
+
+/** Request: a scan begins after `key`, not at it. */
+#define RDE_KV_AFTER_KEY (1 << 1)
+
+/** Request: a scan includes `end`. */
+#define RDE_KV_INCLUDE_END (1 << 2)
+
+/** Request: a scan returns very large values; without it, one ends it with UNSUPPORTED. */
+#define RDE_KV_LARGE_VALUES (1 << 3)
+
+/** Request: a batch whose keys do not ascend is sorted, and of equal keys the newest counts; without it, it is refused. */
+#define RDE_KV_SORT (1 << 4)
+
+/** Completion of a scan: the range holds more. Ask again from the last key on, with RDE_KV_AFTER_KEY (backward: up to it). */
+#define RDE_COMPLETION_MORE (1 << 8)
+
+/** Entry: its value is a very large one, in segments of its own. */
+#define RDE_KV_ENTRY_LARGE (1 << 0)
 
 /** What a call or a completion ended with. 0 ok, > 0 not an error, < 0 error; numbers are never reused. */
 enum rde_status
@@ -380,6 +409,66 @@ enum rde_session_state
 typedef enum rde_session_state rde_session_state;
 #else
 typedef uint32_t rde_session_state;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/** What a request to a store asks for. */
+enum rde_kv_op
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint16_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /** The value of `key`, as it is. Completion: `length` of the value, `value` its timestamp, `data` its expiry. */
+    RDE_KV_OP_READ = 64,
+    /** The entry with the largest key that is at most `key`, as rde_kv_entry. */
+    RDE_KV_OP_FLOOR = 65,
+    /** The entries from `key` to `end`, as many as there is room for, as rde_kv_entry; `value` is their number. */
+    RDE_KV_OP_SCAN = 66,
+    /** Applies `changes`, all or none; `value` is how many took effect. Done when they are safe on disk. */
+    RDE_KV_OP_WRITE = 67,
+    /** Deletes all keys from `key` on, all there are if it is empty; `value` is how many. */
+    RDE_KV_OP_TRUNCATE = 68,
+    /** Removes the partition. */
+    RDE_KV_OP_DROP = 69,
+    /** Keeps the partition as it is under the name `key` (append mode). */
+    RDE_KV_OP_ARCHIVE_CREATE = 70,
+    /** Forgets the archive `key`. */
+    RDE_KV_OP_ARCHIVE_DELETE = 71,
+    /** Moves live pages out of sparse files and removes files that nothing refers to; `value` is the pages moved. */
+    RDE_KV_OP_COMPACT = 72,
+    /** Removes files that nothing refers to. */
+    RDE_KV_OP_COLLECT = 73,
+    /** Deletes what has expired; `value` is how many. */
+    RDE_KV_OP_CLEAN = 74,
+    /** Opens the partition again with the next request: after a write that failed with IO. */
+    RDE_KV_OP_REOPEN = 75,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum rde_kv_op rde_kv_op;
+#else
+typedef uint16_t rde_kv_op;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/** What a change does to its key. */
+enum rde_kv_action
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /** It gets the value. */
+    RDE_KV_ACTION_UPSERT = 0,
+    /** It goes. */
+    RDE_KV_ACTION_DELETE = 1,
+    /** It gets the value, which lives in segments of its own. */
+    RDE_KV_ACTION_UPSERT_LARGE = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum rde_kv_action rde_kv_action;
+#else
+typedef uint32_t rde_kv_action;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -633,6 +722,120 @@ typedef struct {
     /** Bytes of the range that its key grants. */
     uint64_t length;
 } rde_region_details;
+
+/** Options of a store. Start from RDE_KV_OPTIONS_INIT; a field that is zero takes its default. */
+typedef struct {
+    /** sizeof(rde_kv_options). */
+    uint32_t struct_size;
+    /** RDE_KV_CACHE_DATA, RDE_KV_NO_URING. */
+    uint32_t flags;
+    /** Path of a file of options: `name=value` lines or EloqStore's ini; paths in it are relative to its folder. */
+    rde_bytes file;
+    /** More `name=value` lines, after those of the file: `store_path=/data`. Without any store path it is in memory. */
+    rde_bytes lines;
+    /** Bytes of pages that each shard keeps; 0 is 128 MiB. */
+    uint64_t cache_bytes;
+    /** Bytes that a store in memory may take, each shard; 0 is 1 GiB. */
+    uint64_t memory_limit_bytes;
+    /** How often partitions are compacted, cleaned and collected; 0 is 1 s, UINT64_MAX never. */
+    uint64_t upkeep_interval_ns;
+    /** How often a partition that changed is archived (append mode); 0 is never. */
+    uint64_t archive_interval_ns;
+    /** Scheduled archives that are kept; 0 is 100. */
+    uint32_t archives_kept;
+    /** Requests that wait for a shard, reads and writes each; 0 is 4,096. */
+    uint32_t submission_capacity;
+    /** Requests that may be accepted and not yet polled; 0 is 16,384. */
+    uint32_t completion_capacity;
+    /** Zero. */
+    uint32_t reserved0;
+    /** Zero. */
+    uint64_t reserved[4];
+} rde_kv_options;
+
+/** An open key-value store: shards with a thread each, and a queue of completions of its own. */
+typedef struct {
+    /** 0 is none. */
+    uint64_t id;
+} rde_kv;
+
+/** One change of a batch. Start from zero. */
+typedef struct {
+    /** Not empty, at most half a page. */
+    rde_bytes key;
+    /** The value. */
+    rde_bytes value;
+    /** What comes with a very large value; else empty. */
+    rde_bytes metadata;
+    /** The change takes effect unless the key holds a newer one. */
+    uint64_t timestamp;
+    /** When it expires, unix milliseconds; 0 never. */
+    uint64_t expire_ms;
+    /** An rde_kv_action. */
+    uint32_t action;
+    /** Zero. */
+    uint32_t reserved;
+} rde_kv_change;
+
+/** One request to a store; 128 bytes. Fields that an operation does not use are zero. */
+typedef struct {
+    /** Returned as it is in the completion. */
+    uint64_t user_data;
+    /** From rde_kv_partition or rde_kv_archive. */
+    uint32_t partition;
+    /** RDE_KV_OP_*. */
+    uint16_t op;
+    /** RDE_KV_BACKWARD, RDE_KV_AFTER_KEY, RDE_KV_INCLUDE_END, RDE_KV_LARGE_VALUES, RDE_KV_SORT. */
+    uint16_t flags;
+    /** A key, the begin of a range, a position, or the name of an archive. Copied during the call. */
+    rde_bytes key;
+    /** The end of a range, not included; empty for none. Copied during the call. */
+    rde_bytes end;
+    /** Entries of a scan at most; 0 for as many as there is room for. */
+    uint64_t max_entries;
+    /** Registered memory for the answer, until the completion: what lands there is sent and exported without a copy. */
+    rde_buffer buffer;
+    /** Offset in the buffer, in bytes. */
+    uint64_t buffer_offset;
+    /** Other memory for the answer, until the completion; NULL with a buffer. */
+    void *memory;
+    /** Room for the answer in bytes, in either. */
+    uint64_t length;
+    /** The changes of a batch, copied during the call. */
+    const rde_kv_change *changes;
+    /** How many. */
+    uint64_t change_count;
+    /** Zero. */
+    uint64_t reserved[3];
+} rde_kv_request;
+
+/** Counters of a store since it was opened. Set struct_size before asking. */
+typedef struct {
+    /** sizeof(rde_kv_details), set by the caller. */
+    uint32_t struct_size;
+    /** 1 if io_uring is in use. */
+    uint32_t uring;
+    /** Requests that were completed. */
+    uint64_t completed;
+    /** Pages found in memory. */
+    uint64_t hits;
+    /** Pages read from disk. */
+    uint64_t pages_read;
+    /** Pages in the cache now. */
+    uint64_t cached_pages;
+    /** Bytes written to data and segment files. */
+    uint64_t data_bytes;
+    /** Bytes written to manifests and archives. */
+    uint64_t manifest_bytes;
+    /** Partitions that are open now. */
+    uint64_t open_partitions;
+    /** Files that are open now. */
+    uint64_t open_files;
+    /** Commits of compaction, cleaning and archiving that the engine began itself. */
+    uint64_t upkeep;
+    /** Upkeep that failed; the log says why. */
+    uint64_t upkeep_failed;
+} rde_kv_details;
 
 /** A service's header: 24 bytes that travel with every call and reply. */
 typedef struct {
@@ -928,6 +1131,25 @@ typedef struct {
     /** Length in bytes. */
     uint64_t length;
 } rde_segment;
+
+/**
+ * One entry in the memory of a floor or a scan: this, then its key, then its value; the next is `next` bytes further.
+ * 40 bytes.
+ */
+typedef struct {
+    /** Distance to the next entry in bytes: a multiple of 8. */
+    uint64_t next;
+    /** Bytes of the value. */
+    uint64_t value_len;
+    /** The change's timestamp. */
+    uint64_t timestamp;
+    /** When it expires, unix milliseconds; 0 never. It is there until it is cleaned. */
+    uint64_t expire_ms;
+    /** Bytes of the key. */
+    uint32_t key_len;
+    /** RDE_KV_ENTRY_LARGE or 0. */
+    uint32_t flags;
+} rde_kv_entry;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1588,6 +1810,231 @@ RDE_MUST_USE
 rde_status rde_region_import(rde_session session,
                              const rde_key *key,
                              uint64_t user_data);
+
+/* ---- The key-value store: EloqStore's directories, read and written. ---- */
+
+/**
+ * Opens or makes a store.
+ *
+ * Parameters: `options` in: at least a store path in `file` or `lines`, else the store is in memory. `out_kv` out.
+ * `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, an option that cannot be, or other options than the store was made with;
+ * ABI_MISMATCH; LIMIT_REACHED: 65,536 stores are open; OUT_OF_MEMORY; IO; UNSUPPORTED: no io_uring where it was asked for.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: while directories are listed and threads are started.
+ * On failure: `out_kv` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_kv_open(const rde_kv_options *options,
+                       rde_kv *out_kv,
+                       rde_error *error);
+
+/**
+ * Closes a store: requests that run are finished, those that wait end as CANCELED, completions that were not polled are
+ * lost. The memory of requests is the caller's again afterwards.
+ *
+ * Parameters: `kv` in; zero is OK and does nothing.
+ * Completion: none.
+ * Returns: OK; STALE_HANDLE: closed before.
+ * Threads: any; not from a signal handler. A poll that waits ends with STALE_HANDLE.
+ * Blocks: until writes that run are safe on disk.
+ * On failure: nothing has changed.
+ * Since: 0.1
+ */
+rde_status rde_kv_close(rde_kv kv);
+
+/**
+ * The number of a partition for requests, whether it is there or not. The same each time; valid until the close.
+ *
+ * Parameters: `kv` in. `table` in, UTF-8 without `/`, for the call. `number` in. `out_partition` out: never 0. `error`
+ * out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, or no name of a table; STALE_HANDLE; LIMIT_REACHED: 1,048,576 were asked for.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_partition` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_kv_partition(rde_kv kv,
+                            rde_bytes table,
+                            uint32_t number,
+                            uint32_t *out_partition,
+                            rde_error *error);
+
+/**
+ * The number of an archive of a partition, to be read. That there is none shows with the first request.
+ *
+ * Parameters: `kv` in. `table` in, UTF-8, for the call. `number` in. `name` in, UTF-8, for the call: the archive's.
+ * `out_partition` out: never 0. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, or no name; STALE_HANDLE; LIMIT_REACHED: 1,048,576 were asked for.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_partition` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_kv_archive(rde_kv kv,
+                          rde_bytes table,
+                          uint32_t number,
+                          rde_bytes name,
+                          uint32_t *out_partition,
+                          rde_error *error);
+
+/**
+ * Names of the store's partitions, `table.number`, or of a partition's archives: each followed by a line feed.
+ *
+ * Parameters: `kv` in. `partition` in: 0 for the partitions, else the one whose archives are named. `out_text` out, room
+ * for `capacity` bytes, NUL-terminated; nullable with a capacity of 0. `out_len` out: its length without the NUL. `error`
+ * out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL; STALE_HANDLE; TRUNCATED: `capacity` must be over `*out_len`, which was written; IO.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: while directories are listed.
+ * On failure: `out_text` is untouched, and so is `out_len` but for TRUNCATED.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_kv_names(rde_kv kv,
+                        uint32_t partition,
+                        char *out_text,
+                        size_t capacity,
+                        size_t *out_len,
+                        rde_error *error);
+
+/**
+ * Submits requests, in order, as many as there is room for. Each that was accepted ends in one completion; there is no
+ * order among requests that are not completed.
+ *
+ * Parameters: `kv` in. `requests` in, `count` of them (NULL only with 0, aligned to 8), for the call; the memory that they
+ * name for answers belongs to the library until the completion was polled. `out_accepted` out: how many were accepted,
+ * also on failure. `error` out, nullable: why the first that was not accepted was refused.
+ * Completion: one for each accepted request: `op` the request's; `status` OK, NOT_FOUND, TRUNCATED (`length` is what is
+ * needed), UNSUPPORTED, CORRUPTED, IO, WRONG_STATE (a commit failed: RDE_KV_OP_REOPEN; or another process has it),
+ * OUT_OF_MEMORY, CANCELED; `length` the bytes that landed; `value` as the operation says; `detail` errno or 0; `data` of
+ * a read the expiry as a u64.
+ * Returns: OK: all; INVALID_ARGUMENT: NULL, fields that make no sense, keys out of order; STALE_HANDLE, also of a buffer or
+ * a partition; OUT_OF_RANGE: past the buffer's end; QUEUE_FULL: poll first.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: requests from `*out_accepted` on have no completion.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_kv_submit(rde_kv kv,
+                         const rde_kv_request *requests,
+                         uint32_t count,
+                         uint32_t *out_accepted,
+                         rde_error *error);
+
+/**
+ * Takes completions; answers land in their memory now.
+ *
+ * Parameters: `kv` in. `timeout_ns` in: 0 returns at once, negative waits for ever, else the longest wait for a first
+ * completion. `completions` out, room for `capacity` (NULL only with 0, aligned to 8; more than RDE_BATCH_MAX is taken as
+ * that). `out_count` out: how many were written.
+ * Completion: none of its own.
+ * Returns: OK, also with none; INVALID_ARGUMENT: NULL, or not aligned; STALE_HANDLE: closed, also while waiting;
+ * WRONG_STATE: another thread is in the poll of this store.
+ * Threads: any, one at a time; not from a signal handler.
+ * Blocks: up to `timeout_ns`.
+ * On failure: `out_count` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_kv_poll(rde_kv kv,
+                       int64_t timeout_ns,
+                       rde_completion *completions,
+                       uint32_t capacity,
+                       uint32_t *out_count);
+
+/**
+ * Does one request and waits for its end: the blocking form of all of them.
+ *
+ * Parameters: `kv` in. `request` in, for the call, as is the memory that it names. `out_completion` out, aligned to 8: as
+ * rde_kv_poll would write it. `error` out, nullable.
+ * Completion: none.
+ * Returns: the completion's status, or why the request was refused, as rde_kv_submit does.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: until the request has ended.
+ * On failure: `out_completion` is untouched, but for TRUNCATED.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_kv_call(rde_kv kv,
+                       const rde_kv_request *request,
+                       rde_completion *out_completion,
+                       rde_error *error);
+
+/**
+ * Removes every partition of a table.
+ *
+ * Parameters: `kv` in. `table` in, UTF-8, for the call. `out_count` out: how many partitions there were. `error` out,
+ * nullable.
+ * Completion: none.
+ * Returns: OK, also if there was none; INVALID_ARGUMENT: NULL, or no name of a table; STALE_HANDLE; IO; WRONG_STATE.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: until all are removed.
+ * On failure: `out_count` is untouched; some partitions may be gone.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_kv_drop_table(rde_kv kv,
+                             rde_bytes table,
+                             uint64_t *out_count,
+                             rde_error *error);
+
+/**
+ * Hands out a file descriptor for an event loop: an eventfd that becomes readable when a completion comes after
+ * `rde_kv_arm`. Drain, arm, sleep, as the top of this file says.
+ *
+ * Parameters: `kv` in. `out_fd` out: the caller's to close, also after the store's close; reading it does not block.
+ * `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL; STALE_HANDLE; IO: no descriptor left.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_fd` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_kv_event_fd(rde_kv kv,
+                           int *out_fd,
+                           rde_error *error);
+
+/**
+ * Makes the event file descriptor fire at the next completion, once.
+ *
+ * Parameters: `kv` in.
+ * Completion: none.
+ * Returns: OK: sleep now; NOT_READY: completions wait: poll first, then arm again; STALE_HANDLE.
+ * Threads: the one that polls and sleeps; not from a signal handler.
+ * Blocks: never.
+ * On failure: the descriptor is not armed.
+ * Since: 0.1
+ */
+RDE_MUST_USE rde_status rde_kv_arm(rde_kv kv);
+
+/**
+ * Counters of a store.
+ *
+ * Parameters: `kv` in. `out_details` in and out: its `struct_size` is read, everything else is written. `error` out,
+ * nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, or a `struct_size` of 0; ABI_MISMATCH: a `struct_size` of no version;
+ * STALE_HANDLE.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_details` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_kv_info(rde_kv kv,
+                       rde_kv_details *out_details,
+                       rde_error *error);
 
 /* ---- Calls: to a peer's methods, and of peers to ours. ---- */
 
