@@ -20,7 +20,7 @@ WARNINGS := -std=c11 -Wall -Wextra -Wpedantic -Werror
 CARGO := cargo
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 OUT := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
-EXAMPLES := $(addprefix $(OUT)/c-examples/,hello epoll_loop transfer rpc_server rpc_client rpc)
+EXAMPLES := $(addprefix $(OUT)/c-examples/,hello epoll_loop transfer rpc_server rpc_client rpc kv eloqstore)
 SONAME := librdma_engine.so.0
 
 .PHONY: all setup header demo examples test check bench soak install uninstall clean lib
@@ -50,6 +50,11 @@ $(OUT)/c-examples/rpc: c-examples/rpc.cc include/rdma_engine.hpp include/rdma_en
 $(OUT)/c-examples/%: c-examples/%.c c-examples/rpc.h c-examples/sha256.c c-examples/sha256.h include/rdma_engine.h | lib
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude $< $(if $(filter transfer,$*),c-examples/sha256.c) -o $@ \
+		-L$(OUT) -lrdma_engine -Wl,-rpath,'$$ORIGIN/..'
+
+$(OUT)/c-examples/eloqstore: c-examples/eloqstore.cc include/rdma_engine.h include/rdma_engine.hpp | lib
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) -std=c++17 -Wall -Wextra -Wpedantic -Werror -Iinclude $< -o $@ \
 		-L$(OUT) -lrdma_engine -Wl,-rpath,'$$ORIGIN/..'
 
 # Two processes: a file through one-sided gets and puts, over shared memory and over TCP.

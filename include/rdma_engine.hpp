@@ -10,6 +10,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -214,6 +215,159 @@ inline result<answer> call(const worker &worker, const session &session, std::ui
     if (!done) return done.error();
     return answer(std::move(done).value());
 }
+// An entry of a key-value store; its bytes are valid for the call that hands it out.
+struct entry {
+    std::string_view key, value;
+    std::uint64_t timestamp, expire_ms;
+    bool large;
+};
+
+// Changes to one partition. Keys and values are borrowed until the batch was written.
+class batch {
+  public:
+    void upsert(std::string_view key, std::string_view value, std::uint64_t timestamp, std::uint64_t expire_ms = 0) {
+        changes_.push_back({bytes(key), bytes(value), {nullptr, 0}, timestamp, expire_ms, RDE_KV_ACTION_UPSERT, 0});
+    }
+    void erase(std::string_view key, std::uint64_t timestamp) {
+        changes_.push_back({bytes(key), {nullptr, 0}, {nullptr, 0}, timestamp, 0, RDE_KV_ACTION_DELETE, 0});
+    }
+    const std::vector<rde_kv_change> &changes() const { return changes_; }
+
+  private:
+    std::vector<rde_kv_change> changes_;
+};
+
+// A key-value store; calls block. Requests in flight: rde_kv_submit and rde_kv_poll, with `.get()`.
+class store : public owned<rde_kv, rde_kv_close> {
+  public:
+    using owned::owned;
+    static result<store> open(const rde_kv_options &options) {
+        return opened<store, rde_kv>([&](auto *out, auto *error) { return rde_kv_open(&options, out, error); });
+    }
+    // From lines of `name=value`.
+    static result<store> open(std::string_view lines) {
+        rde_kv_options options = RDE_KV_OPTIONS_INIT;
+        options.lines = bytes(lines);
+        return open(options);
+    }
+    // From a file of such lines, or EloqStore's ini.
+    static result<store> open_file(std::string_view path) {
+        rde_kv_options options = RDE_KV_OPTIONS_INIT;
+        options.file = bytes(path);
+        return open(options);
+    }
+
+    result<std::uint32_t> partition(std::string_view table, std::uint32_t number) const {
+        std::uint32_t found = 0;
+        rde_error error{};
+        if (rde_kv_partition(get(), bytes(table), number, &found, &error) != RDE_STATUS_OK) return error;
+        return found;
+    }
+
+    // Names of the partitions that there are: TABLE.NUMBER.
+    result<std::vector<std::string>> partitions() const {
+        std::string text(4096, '\0');
+        std::size_t length = 0;
+        rde_error error{};
+        rde_status status;
+        while ((status = rde_kv_names(get(), 0, text.data(), text.size(), &length, &error)) == RDE_STATUS_TRUNCATED) {
+            text.resize(length + 1);
+        }
+        if (status != RDE_STATUS_OK) return error;
+        std::vector<std::string> names;
+        for (std::size_t at = 0, end; at < length; at = end + 1) {
+            end = text.find('\n', at);
+            names.push_back(text.substr(at, end - at));
+        }
+        return names;
+    }
+
+    // One request of any kind, to its end.
+    result<rde_completion> call(const rde_kv_request &request) const {
+        rde_completion done{};
+        rde_error error{};
+        if (rde_kv_call(get(), &request, &done, &error) != RDE_STATUS_OK) return error;
+        return done;
+    }
+
+    // The value of a key; NOT_FOUND if there is none.
+    result<std::string> read(std::uint32_t partition, std::string_view key) const {
+        std::string value(4096, '\0');
+        rde_kv_request request{};
+        request.partition = partition;
+        request.op = RDE_KV_OP_READ;
+        request.key = bytes(key);
+        for (;;) {
+            request.memory = value.data();
+            request.length = value.size();
+            rde_completion done{};
+            rde_error error{};
+            const rde_status status = rde_kv_call(get(), &request, &done, &error);
+            if (status != RDE_STATUS_OK && status != RDE_STATUS_TRUNCATED) return error;
+            value.resize(done.length);
+            if (status == RDE_STATUS_OK) return value;
+        }
+    }
+
+    // How many changes took effect, when all of them are safe on disk.
+    result<std::uint64_t> write(std::uint32_t partition, const batch &batch, std::uint16_t flags = 0) const {
+        rde_kv_request request{};
+        request.partition = partition;
+        request.op = RDE_KV_OP_WRITE;
+        request.flags = flags;
+        request.changes = batch.changes().data();
+        request.change_count = batch.changes().size();
+        rde_completion done{};
+        rde_error error{};
+        if (rde_kv_call(get(), &request, &done, &error) != RDE_STATUS_OK) return error;
+        return done.value;
+    }
+
+    // Calls `each` with the entries from `begin` to `end` (empty: the last one), until it returns false. How many it had.
+    template <typename Each>
+    result<std::uint64_t> scan(std::uint32_t partition, std::string_view begin, std::string_view end, Each each,
+                               std::size_t room = 1 << 20) const {
+        std::vector<std::uint64_t> memory(room / 8 + 1);
+        std::string after(begin);
+        rde_kv_request request{};
+        request.partition = partition;
+        request.op = RDE_KV_OP_SCAN;
+        request.flags = RDE_KV_LARGE_VALUES;
+        request.end = bytes(end);
+        for (std::uint64_t count = 0;;) {
+            request.key = bytes(after);
+            request.memory = memory.data();
+            request.length = memory.size() * 8;
+            rde_completion done{};
+            rde_error error{};
+            const rde_status status = rde_kv_call(get(), &request, &done, &error);
+            if (status == RDE_STATUS_TRUNCATED) {
+                memory.resize(done.length / 8 + 1);
+                continue;
+            }
+            if (status != RDE_STATUS_OK) return error;
+            const char *at = reinterpret_cast<const char *>(memory.data());
+            std::string last;
+            for (std::uint64_t i = 0; i < done.value; i++) {
+                rde_kv_entry head;
+                std::memcpy(&head, at, sizeof head);
+                const char *key = at + sizeof head;
+                const rde::entry entry{{key, head.key_len},
+                                       {key + head.key_len, head.value_len},
+                                       head.timestamp,
+                                       head.expire_ms,
+                                       (head.flags & RDE_KV_ENTRY_LARGE) != 0};
+                count++;
+                if (!each(entry)) return count;
+                if (i + 1 == done.value) last.assign(entry.key);
+                at += head.next;
+            }
+            if (!(done.flags & RDE_COMPLETION_MORE)) return count;
+            after = std::move(last);
+            request.flags |= RDE_KV_AFTER_KEY;
+        }
+    }
+};
 
 // The address to dial, with the port that was picked; empty if the listener is closed.
 inline std::string address(const listener &listener) {

@@ -14,6 +14,8 @@ use rde_status::{InvalidArgument, Ok as OK, StaleHandle};
 use rdma_engine::ffi::call::*;
 use rdma_engine::ffi::context::*;
 use rdma_engine::ffi::exporter::*;
+use rdma_engine::ffi::kv::*;
+use rdma_engine::ffi::kv_types::*;
 use rdma_engine::ffi::library::*;
 use rdma_engine::ffi::memory::*;
 use rdma_engine::ffi::operation::*;
@@ -34,6 +36,7 @@ const REGION: usize = 5;
 const VOLUME: usize = 6;
 const EXPORTER: usize = 8;
 const INCOMING: usize = 7;
+const KV: usize = 9;
 
 /// Functions whose first parameter is a handle: name, kind of handle, and a call with everything else in order.
 type Call = (&'static str, usize, fn(u64) -> rde_status);
@@ -192,6 +195,43 @@ const CALLS: &[Call] = &[
             rde_volume_read(rde_volume { id }, file, 0, 0, null_mut(), 0, &mut len, null_mut(), null_mut())
         }
     }),
+    ("rde_kv_partition", KV, |id| {
+        let mut out = 0;
+        unsafe { rde_kv_partition(rde_kv { id }, bytes("t"), 0, &mut out, null_mut()) }
+    }),
+    ("rde_kv_archive", KV, |id| {
+        let mut out = 0;
+        unsafe { rde_kv_archive(rde_kv { id }, bytes("t"), 0, bytes("a"), &mut out, null_mut()) }
+    }),
+    ("rde_kv_names", KV, |id| {
+        let mut len = 0;
+        unsafe { rde_kv_names(rde_kv { id }, 0, null_mut(), 0, &mut len, null_mut()) }
+    }),
+    ("rde_kv_submit", KV, |id| {
+        let mut accepted = 0;
+        unsafe { rde_kv_submit(rde_kv { id }, null(), 0, &mut accepted, null_mut()) }
+    }),
+    ("rde_kv_poll", KV, |id| {
+        let mut count = 0;
+        unsafe { rde_kv_poll(rde_kv { id }, 0, null_mut(), 0, &mut count) }
+    }),
+    ("rde_kv_call", KV, |id| {
+        let (request, mut done) = (zeroed::<rde_kv_request>(), zeroed::<rde_completion>());
+        unsafe { rde_kv_call(rde_kv { id }, &request, &mut done, null_mut()) }
+    }),
+    ("rde_kv_drop_table", KV, |id| {
+        let mut count = 0;
+        unsafe { rde_kv_drop_table(rde_kv { id }, bytes("t"), &mut count, null_mut()) }
+    }),
+    ("rde_kv_event_fd", KV, |id| {
+        let mut fd = -1;
+        unsafe { rde_kv_event_fd(rde_kv { id }, &mut fd, null_mut()) }
+    }),
+    ("rde_kv_arm", KV, |id| unsafe { rde_kv_arm(rde_kv { id }) }),
+    ("rde_kv_info", KV, |id| {
+        let mut info = sized(zeroed::<rde_kv_details>());
+        unsafe { rde_kv_info(rde_kv { id }, &mut info, null_mut()) }
+    }),
 ];
 
 /// Functions that end an object: the zero handle is none, and OK.
@@ -201,6 +241,7 @@ const CLOSES: &[Call] = &[
     ("rde_listener_close", LISTENER, |id| unsafe { rde_listener_close(rde_listener { id }) }),
     ("rde_session_close", SESSION, |id| unsafe { rde_session_close(rde_session { id }, 0) }),
     ("rde_buffer_release", BUFFER, |id| unsafe { rde_buffer_release(rde_buffer { id }) }),
+    ("rde_kv_close", KV, |id| unsafe { rde_kv_close(rde_kv { id }) }),
     ("rde_call_release", INCOMING, |id| unsafe { rde_call_release(rde_incoming_call { id }) }),
     ("rde_region_release", REGION, |id| unsafe { rde_region_release(rde_region { id }) }),
     ("rde_exporter_close", EXPORTER, |id| unsafe { rde_exporter_close(rde_exporter { id }) }),
@@ -216,13 +257,14 @@ const FREE: &[&str] = &[
     "rde_log_set",
     "rde_context_open",
     "rde_volume_open",
+    "rde_kv_open",
     "rde_call_prepare",
 ];
 
 /// One live object of each kind that needs no peer. Only one test has them at a time, so that a made-up handle cannot be
 /// the live one of another test.
 struct Live {
-    ids: [(usize, u64); 4],
+    ids: [(usize, u64); 5],
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -248,7 +290,16 @@ impl Live {
         let mut buffer = rde_buffer::default();
         let opened = unsafe { rde_buffer_alloc(context, 4096, 0, &mut buffer, null_mut(), &mut error) };
         assert_eq!(opened, OK, "{:?}", error.text());
-        let ids = [(CONTEXT, context.id), (WORKER, worker.id), (LISTENER, listener.id), (BUFFER, buffer.id)];
+        let mut kv = rde_kv::default();
+        let opened = unsafe { rde_kv_open(null(), &mut kv, &mut error) };
+        assert_eq!(opened, OK, "{:?}", error.text());
+        let ids = [
+            (CONTEXT, context.id),
+            (WORKER, worker.id),
+            (LISTENER, listener.id),
+            (BUFFER, buffer.id),
+            (KV, kv.id),
+        ];
         Live { ids, _alone: alone }
     }
 

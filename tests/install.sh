@@ -51,13 +51,14 @@ read -ra static <<< "$(pkg-config --cflags rdma_engine) $stage/lib/librdma_engin
 for compiler in gcc clang; do
     for kind in shared static; do
         declare -n flags=$kind
-        for name in hello epoll_loop transfer; do
+        for name in hello epoll_loop transfer kv; do
             sources=("c-examples/$name.c")
             [[ $name != transfer ]] || sources+=(c-examples/sha256.c)
             "$compiler" -std=c11 -O2 -Wall -Wextra -Wpedantic -Werror "${sources[@]}" -o "$stage/examples/$name-$kind" "${flags[@]}"
         done
         echo "== examples: $compiler, $kind"
         [[ $("$stage/examples/hello-$kind") == "Hello from the other side's memory." ]]
+        [[ $("$stage/examples/kv-$kind" "$stage/store-$compiler-$kind" | tail -1) == "user000498: the value of user 498" ]]
         # A short message, an empty one, and one too long to travel in a completion.
         long=$(printf 'x%.0s' {1..1000})
         [[ $(printf 'one\n\n%s\nlast' "$long" | "$stage/examples/epoll_loop-$kind") == $'one\n\n'"$long"$'\nlast' ]]
@@ -78,6 +79,9 @@ for kind in shared static; do
     done
     diff <("$stage/examples/rpc-$kind") <(printf 'connected: OK\nEVERY CALL IS ANSWERED ONCE\nstop: OK\n')
 done
+g++ -std=c++17 -O2 -Wall -Wextra -Wpedantic -Werror c-examples/eloqstore.cc -o "$stage/examples/eloqstore" "${shared[@]}"
+echo "store_path=store-gcc-shared" > "$stage/options.txt"
+[[ $("$stage/examples/eloqstore" "$stage/options.txt") == "users.7: 1000 entries, 30890 bytes" ]]
 DEMO_MIB=8 c-examples/demo.sh "$stage/examples/transfer-shared" | tee "$stage/table"
 [[ $(grep -c ' same$' "$stage/table") == 2 ]]
 # A pipe gets no progress bar.

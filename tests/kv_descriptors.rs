@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 
 #[test]
 fn a_thousand_partitions_with_64_descriptors() {
-    let folder = Folder::new();
+    let folder = Folder::in_memory();
     let limit = getrlimit(Resource::Nofile);
     let store_paths = vec![folder.0.join("store"), folder.0.join("other")];
     let options = Options { store_paths, weights: vec![1, 2], ..Options::default() };

@@ -1,5 +1,6 @@
 //! Handles: one distinct structure for each kind of object, and their way to the object.
 
+use super::kv_types::rde_kv;
 use crate::engine::buffer::Buffer;
 use crate::engine::context::Context;
 use crate::engine::handle::{BUFFERS, CONTEXTS, Kind, LISTENERS, REGIONS, Ref, SESSIONS, Table, WORKERS};
@@ -8,6 +9,7 @@ use crate::engine::region::Region;
 use crate::engine::session::Session;
 use crate::engine::worker::Worker;
 use crate::needles::Exporter;
+use crate::kv::port::Port;
 use crate::status::{Error, Result, Status};
 use crate::volume::Volume;
 
@@ -67,6 +69,8 @@ pub struct rde_volume {
     pub id: u64,
 }
 
+/// Every key-value store that is open.
+pub(super) static STORES: Table<Port> = Table::new(Kind::Kv, 1 << 16);
 /// A peer's call that waits for its answer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +115,7 @@ resolve!(worker, rde_worker, Worker, WORKERS, "worker");
 resolve!(listener, rde_listener, Listener, LISTENERS, "listener");
 resolve!(session, rde_session, Session, SESSIONS, "session");
 resolve!(buffer, rde_buffer, Buffer, BUFFERS, "buffer");
+resolve!(kv, rde_kv, Port, STORES, "store");
 resolve!(region, rde_region, Region, REGIONS, "region");
 resolve!(volume, rde_volume, Volume, VOLUMES, "volume");
 resolve!(exporter, rde_exporter, Serving, EXPORTERS, "exporter");

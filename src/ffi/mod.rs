@@ -11,6 +11,7 @@
 )]
 
 pub mod handle;
+pub mod kv_types;
 pub mod types;
 pub mod volume_types;
 
@@ -18,6 +19,7 @@ pub mod volume_types;
 pub mod call;
 pub mod context;
 pub mod exporter;
+pub mod kv;
 pub mod library;
 pub mod memory;
 pub mod operation;
@@ -28,6 +30,7 @@ pub mod worker;
 
 mod argument;
 mod guard;
+mod kv_request;
 mod layout;
 
 #[cfg(feature = "fault-injection")]

@@ -54,6 +54,13 @@ impl Event {
         }
     }
 
+    /// Another descriptor of it, which does not block, and neither does its own from now on.
+    pub fn duplicate(&self) -> Result<OwnedFd> {
+        let failed = |errno: rustix::io::Errno| Error::os("duplicating an eventfd", &errno.into());
+        rustix::fs::fcntl_setfl(&self.fd, rustix::fs::OFlags::NONBLOCK).map_err(failed)?;
+        rustix::io::fcntl_dupfd_cloexec(&self.fd, 0).map_err(failed)
+    }
+
     pub(super) fn raw(&self) -> RawFd {
         self.fd.as_raw_fd()
     }

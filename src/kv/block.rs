@@ -122,13 +122,15 @@ pub struct Walk<'a> {
     /// The key of the entry last read.
     pub key: Vec<u8>,
     next_restart: usize,
+    started: bool,
 }
 
 impl<'a> Walk<'a> {
     /// A walk that starts at restart point `restart`.
     pub fn new(block: Block<'a>, restart: usize) -> Decoded<Walk<'a>> {
         let at = if block.restarts() == 0 { block.first } else { block.restart(restart)? };
-        Ok(Walk { block, reader: Reader::new(block.bytes, at), key: Vec::new(), next_restart: restart })
+        let reader = Reader::new(block.bytes, at);
+        Ok(Walk { block, reader, key: Vec::new(), next_restart: restart, started: false })
     }
 
     /// Whether the next entry begins a restart interval; moves on to the interval after it.
@@ -145,6 +147,17 @@ impl<'a> Walk<'a> {
         Ok(here)
     }
 
+    /// Whether no entry is left; then every restart point must have been met.
+    pub fn at_end(&self) -> Decoded<bool> {
+        if !self.reader.is_empty() {
+            return Ok(false);
+        }
+        if self.next_restart < self.block.restarts() {
+            return Err(Damage::new(self.block.bytes.len(), "a restart point is not at an entry"));
+        }
+        Ok(true)
+    }
+
     /// Replaces the key's tail. `shared` bytes stay, `suffix` follows them; keys must ascend.
     pub fn extend_key(&mut self, restart: bool, shared: usize, suffix: &[u8]) -> Decoded<()> {
         let at = self.reader.at();
@@ -152,7 +165,7 @@ impl<'a> Walk<'a> {
             return Err(Damage::new(at, "a key shares more than there is"));
         }
         // What follows the shared prefix decides the order; a first key has nothing before it.
-        let first = self.key.is_empty() && shared == 0;
+        let first = !std::mem::replace(&mut self.started, true);
         if !first && suffix <= &self.key[shared..] {
             return Err(Damage::new(at, "keys are out of order"));
         }

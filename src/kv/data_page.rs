@@ -106,7 +106,7 @@ impl<'a> Entries<'a> {
     #[inline]
     fn raw(&mut self) -> Decoded<Option<Raw<'a>>> {
         let at = self.walk.reader.at();
-        if self.walk.reader.is_empty() {
+        if self.walk.at_end()? {
             return Ok(None);
         }
         let restart = self.walk.at_restart()?;

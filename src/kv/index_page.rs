@@ -121,7 +121,7 @@ impl<'a> Children<'a> {
     /// The next child, without its separator.
     #[inline]
     fn raw(&mut self) -> Decoded<Option<Raw<'a>>> {
-        if self.walk.reader.is_empty() {
+        if self.walk.at_end()? {
             return Ok(None);
         }
         let at = self.walk.reader.at();

@@ -104,14 +104,13 @@ impl Manifest {
         let inside = |damage: Damage| Damage::new(record.payload_at + damage.at, damage.what);
         let mut reader = Reader::new(record.payload, 0);
         let mut read = || {
-            let largest = section(&mut reader, |bytes| self.mapping.apply(bytes))?;
-            self.end = self.end.max(largest.map_or(0, |largest| largest + 1));
+            let largest = section(&mut reader, |bytes| self.mapping.apply(bytes).and_then(end_of))?;
+            self.end = self.end.max(largest);
             self.branches = section(&mut reader, Branches::decode)?;
             section(&mut reader, |pairs| {
                 if !pairs.is_empty() {
                     let segments = self.segments.get_or_insert_default();
-                    let largest = segments.mapping.apply(pairs)?;
-                    segments.end = segments.end.max(largest.map_or(0, |largest| largest + 1));
+                    segments.end = segments.end.max(segments.mapping.apply(pairs).and_then(end_of)?);
                 }
                 Ok(())
             })?;
@@ -169,6 +168,14 @@ fn section<'a, T>(reader: &mut Reader<'a>, decode: impl FnOnce(&'a [u8]) -> Deco
     let len = reader.u32()? as usize;
     let at = reader.at();
     decode(reader.take(len)?).map_err(|damage| Damage::new(at + damage.at, damage.what))
+}
+
+/// One past the largest file page that a record names.
+fn end_of(largest: Option<u64>) -> Decoded<u64> {
+    match largest.map_or(0, |largest| largest + 1) {
+        end @ 0..=FILE_PAGES => Ok(end),
+        _ => Err(Damage::new(0, "a file page is out of range")),
+    }
 }
 
 fn file_pages(reader: &mut Reader<'_>) -> Decoded<u64> {

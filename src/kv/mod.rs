@@ -43,6 +43,7 @@ pub mod overflow;
 pub mod packer;
 pub mod page;
 pub mod placement;
+pub mod port;
 pub mod record;
 pub mod restore;
 pub mod scan;

@@ -131,13 +131,19 @@ impl Options {
     /// that this engine has no use for are accepted, others too, with a warning in the log.
     pub fn from_lines(text: &str, base: &Path) -> Result<Options> {
         let mut options = Options::default();
+        options.set_lines(text, base)?;
+        options.check()?;
+        Ok(options)
+    }
+
+    /// Sets what lines of `name=value` say, as in [`Options::from_lines`]. Not checked as a whole.
+    pub fn set_lines(&mut self, text: &str, base: &Path) -> Result<()> {
         let lines = text.lines().map(|line| line.split_once(" #").map_or(line, |(line, _)| line).trim());
         for line in lines.filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])) {
             let (name, value) = line.split_once('=').ok_or_else(|| invalid(format!("`{line}`: no `=`")))?;
-            options.set(name.trim(), value.trim(), base)?;
+            self.set(name.trim(), value.trim(), base)?;
         }
-        options.check()?;
-        Ok(options)
+        Ok(())
     }
 
     /// Sets one option by the name that golden `options.txt` files use.

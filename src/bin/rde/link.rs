@@ -150,9 +150,27 @@ impl Link {
                     self.stop.check()?;
                     self.take(Duration::from_millis(1))?;
                 }
+                (_, Status::StaleHandle) => return Err(self.why_stale()),
                 (_, status) => return Err(status.into()),
             }
         }
+    }
+
+    /// A handle is stale when its session has ended; the completion that says why is there or about to come.
+    fn why_stale(&mut self) -> Error {
+        let until = Instant::now() + SLICE;
+        while Instant::now() < until {
+            match self.next(SLICE) {
+                Ok(Some(completion)) => {
+                    if let Err(why) = lost(&completion) {
+                        return why;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => return error,
+            }
+        }
+        Status::StaleHandle.into()
     }
 
     /// Submits as many as are accepted; the others are to be submitted again after a poll.

@@ -18,7 +18,7 @@ use crate::engine::pool::UNINITIALISED;
 use crate::engine::request::{COMPLETION_INLINE, Completion, INLINE_MESSAGE, Op, Request};
 use crate::status::Status;
 use crate::telemetry::Count;
-use crate::ucx::{Data, Protocol};
+use crate::ucx::{Data, EndpointId, Protocol};
 
 /// A call on its way: what goes out, and what has come back.
 #[derive(Default)]
@@ -104,7 +104,7 @@ impl Core {
         self.context.touch(&session);
         let pending = Pending::new(request.user_data, Op::Call, session);
         self.track(pending, request.timeout_us);
-        match self.fabrics.send(fabric, endpoint, self.compact.as_bytes(), None, Token::Op(id)) {
+        match self.send_compact(fabric, endpoint, Token::Op(id)) {
             Ok(Started::Done) => {}
             Ok(Started::Pending) => {
                 if let Some(pending) = self.ops.get_mut(id) {
@@ -210,7 +210,7 @@ impl Core {
             let short = !matches!(payload, Local::Span(_));
             let kind = frame.kind().filter(|_| short).ok_or(Status::Internal);
             if kind.is_ok_and(|kind| self.compact.fill_call(kind, &frame, header, payload.bytes())) {
-                return self.fabrics.send(fabric, endpoint, self.compact.as_bytes(), None, token);
+                return self.send_compact(fabric, endpoint, token);
             }
             return self.send(peer, frame, header, payload, token);
         };
@@ -228,6 +228,16 @@ impl Core {
         let (bytes, spans) = (self.compact.as_bytes(), spans.clone());
         let worker = self.fabrics.worker(fabric)?;
         started(worker.send_pieces(endpoint, bytes, spans, token.pack(), Protocol::Auto))
+    }
+
+    /// Sends what was put together in one piece, UCX's shortest way if that is free.
+    fn send_compact(&mut self, fabric: u64, endpoint: EndpointId, token: Token) -> Result<Started, Status> {
+        let bytes = self.compact.as_bytes();
+        match self.fabrics.send_short(fabric, endpoint, bytes, token) {
+            Some(true) => Ok(Started::Done),
+            Some(false) => Ok(Started::Pending),
+            None => self.fabrics.send(fabric, endpoint, bytes, None, token),
+        }
     }
 
     /// A reply has come. One that nobody waits for is dropped and counted.

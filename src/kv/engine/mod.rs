@@ -68,6 +68,18 @@ use thread::Inbox;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle(u32);
 
+impl Handle {
+    /// Its number, for languages that have no types of ours.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// From a number; one that no engine handed out is `STALE_HANDLE` when it is used.
+    pub fn from_number(number: u32) -> Handle {
+        Handle(number)
+    }
+}
+
 /// Handles that an engine hands out at most. They are never taken back.
 const HANDLES: usize = 1 << 20;
 

@@ -5,8 +5,9 @@ use crate::io::event::Event;
 use crate::status::{Error, Result, Status};
 use crossbeam_queue::ArrayQueue;
 use parking_lot::{Condvar, Mutex};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a waiter looks before it sleeps.
@@ -90,9 +91,35 @@ impl Completions {
         false
     }
 
-    /// Wakes who waits for a completion.
-    pub(super) fn ring(&self) {
+    /// Sleeps until there is a completion, `stop` is set and [`Completions::wake`] was called, or the time is up; may
+    /// end early.
+    pub fn wait(&self, timeout: Option<Duration>, stop: &AtomicBool) {
+        self.event.arm();
+        if self.queue.is_empty() && !stop.load(Ordering::SeqCst) {
+            self.event.wait(timeout);
+        }
+        self.event.disarm();
+    }
+
+    /// Wakes who waits for a completion, and ends a [`Completions::wait`].
+    pub fn wake(&self) {
         self.event.ring();
+    }
+
+    /// A descriptor that becomes readable once a completion comes after [`Completions::arm`]; reading its 8 bytes makes
+    /// it unreadable again. Not for use beside [`Completions::next`] or [`Completions::wait`].
+    pub fn event_fd(&self) -> Result<OwnedFd> {
+        self.event.duplicate()
+    }
+
+    /// Arms the descriptor; false if completions wait already.
+    pub fn arm(&self) -> bool {
+        self.event.arm();
+        let empty = self.queue.is_empty();
+        if !empty {
+            self.event.disarm();
+        }
+        empty
     }
 
     /// Takes room for a completion.
@@ -187,7 +214,7 @@ impl Drop for Reply {
             false => Error::new(Status::Canceled, "the engine closed before the request was done"),
         };
         if let Some(queue) = self.send(Err(error)) {
-            queue.ring();
+            queue.wake();
         }
     }
 }

@@ -220,13 +220,14 @@ async fn erase(shard: &Rc<Shard>, target: u32) -> Result<Answer> {
     *open.version.borrow_mut() = None;
     open.drained(Some(&mut writer)).await;
     let turn = partition.opening.lock().await;
-    let erased = writer.erase().await;
+    let erased = writer.erase().await.map(|()| Answer::Done);
     shard.forget(&partition, State::Closed);
     let lock = partition.lock.borrow_mut().take();
     if let Some(path) = partition.target.path.clone() {
         // With an archive or foreign files left, it stays.
-        let _ = shard.pages.disk().call(move || (std::fs::remove_dir(path), drop(lock))).await?;
+        let _ = shard.pages.disk().call(move || std::fs::remove_dir(path)).await?;
     }
+    drop(lock);
     drop(turn);
-    erased.map(|()| Answer::Done)
+    erased
 }

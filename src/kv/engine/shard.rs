@@ -100,7 +100,7 @@ impl Shard {
 
     /// Wakes who waits for completions that there are.
     pub fn ring(&self) {
-        self.to_ring.borrow_mut().drain(..).for_each(|queue| queue.ring());
+        self.to_ring.borrow_mut().drain(..).for_each(|queue| queue.wake());
     }
 
     /// Notes how much is in use.

@@ -1,0 +1,48 @@
+#![no_main]
+//! Pages of the key-value store: data, index and overflow pages, and what the entries of very large values hold.
+
+use libfuzzer_sys::fuzz_target;
+use rdma_engine::kv::data_page::DataPage;
+use rdma_engine::kv::index_page::IndexPage;
+use rdma_engine::kv::overflow::{self, OverflowPage};
+use rdma_engine::kv::page::{kind, seal, verify};
+use rdma_engine::kv::value::{Codec, LargeValue};
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(page) = DataPage::parse(bytes) {
+        let _ = (page.previous(), page.next());
+        let mut last: Option<Vec<u8>> = None;
+        if let Ok(mut entries) = page.entries() {
+            while let Ok(Some(entry)) = entries.step() {
+                assert!(last.as_deref().is_none_or(|last| last < entries.key()));
+                last = Some(entries.key().to_vec());
+                let _ = page.find(entries.key());
+                if entry.descriptor.codec == Codec::Large {
+                    let _ = LargeValue::decode(entry.content, 4096, entry.at);
+                }
+                if entry.descriptor.overflow {
+                    let _ = overflow::pointers(entry.content, entry.at);
+                }
+            }
+        }
+    }
+    if let Ok(page) = IndexPage::parse(bytes) {
+        if let Ok(table) = page.table(b"", None) {
+            assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0));
+            for (separator, child) in &table {
+                assert!(page.child_of(separator).is_err() || page.child_of(separator) == Ok(*child));
+            }
+        }
+        let _ = page.child_of(b"k");
+    }
+    if let Ok(page) = OverflowPage::parse(bytes) {
+        assert!(page.value.len() + page.pointers.len() < bytes.len());
+        let _ = overflow::pointers(page.pointers, 0);
+    }
+    if let Ok(kind) = kind(bytes) {
+        let mut page = bytes.to_vec();
+        seal(&mut page, kind);
+        assert!(verify(&page).is_ok());
+    }
+    let _ = LargeValue::decode(bytes, 4096, 0);
+});
