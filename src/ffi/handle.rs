@@ -8,8 +8,8 @@ use crate::engine::listener::Listener;
 use crate::engine::region::Region;
 use crate::engine::session::Session;
 use crate::engine::worker::Worker;
-use crate::needles::Exporter;
 use crate::kv::port::Port;
+use crate::needles::Exporter;
 use crate::status::{Error, Result, Status};
 use crate::volume::Volume;
 
