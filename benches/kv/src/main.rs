@@ -29,6 +29,15 @@ enum What {
         #[command(flatten)]
         task: Task,
     },
+    /// Writes the figures of bench.json into the documentation.
+    Docs {
+        /// Where bench.json is.
+        #[arg(long, default_value = "target")]
+        target: PathBuf,
+        /// The page.
+        #[arg(long, default_value = "docs/performance.md")]
+        page: PathBuf,
+    },
     /// Measures everything and puts the rows into bench.json.
     Run(Run),
 }
@@ -67,6 +76,7 @@ struct Run {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         What::Side { side, task } => side_now(side, &task),
+        What::Docs { target, page } => report::docs(&target.join("bench.json"), &page),
         What::Run(run) => run.all(),
     };
     match done {

@@ -115,6 +115,47 @@ pub fn print(entries: &[Entry]) {
     }
 }
 
+const BEGIN: &str = "<!-- bench-kv:begin (written by `make -C benches kv-docs`; do not edit) -->";
+const END: &str = "<!-- bench-kv:end -->";
+
+/// Three significant digits, no exponent.
+fn short(value: f64) -> String {
+    let magnitude = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
+    let decimals = usize::try_from(2 - magnitude).unwrap_or(0).min(6);
+    format!("{value:.decimals$}")
+}
+
+/// Puts the rows of `bench.json` into a page, between its marks.
+pub fn docs(json: &Path, page: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let entries: Vec<Entry> = serde_json::from_str(&std::fs::read_to_string(json)?)?;
+    let entries: Vec<Entry> = entries.into_iter().filter(|entry| entry.name.starts_with("kv ")).collect();
+    let number = |value: Option<f64>| value.map_or("–".to_owned(), short);
+    let machine = entries.first().map_or("not run yet", |entry| entry.machine.as_str());
+    let mut table = format!("Measured on: {machine}.\n\n");
+    table += "| what | ours | theirs | unit | ratio | goal | | peer |\n|---|---|---|---|---|---|---|---|\n";
+    for entry in &entries {
+        let verdict = match entry.met {
+            Some(true) => "met",
+            Some(false) => "MISSED",
+            None => "not run",
+        };
+        table += &format!(
+            "| {} | {} | {} | {} | {} | {} | {verdict} | {} |\n",
+            entry.name,
+            number(entry.ours),
+            number(entry.peer),
+            entry.unit,
+            number(entry.ratio),
+            entry.goal,
+            entry.peer_name.as_deref().unwrap_or_default()
+        );
+    }
+    let text = std::fs::read_to_string(page)?;
+    let (before, rest) = text.split_once(BEGIN).ok_or("the page has no mark where the table begins")?;
+    let (_, after) = rest.split_once(END).ok_or("the page has no mark where the table ends")?;
+    Ok(std::fs::write(page, format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))?)
+}
+
 /// Puts rows into `bench.json`, in the places of those of the same name.
 pub fn merge(path: &Path, entries: &[Entry]) -> Result<(), Box<dyn std::error::Error>> {
     let mut all: Vec<Value> = match std::fs::read_to_string(path) {
