@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::unique;
+use super::{unique, wait_for};
 
 /// The two ends and what is between them; gone when dropped.
 pub struct Network {
@@ -41,7 +41,17 @@ impl Network {
             ip(&format!("-n {end} route add default via {gateway}"));
         }
         network.mend();
+        wait_for("the interfaces are up", || network.is_up());
         network
+    }
+
+    /// Whether the kernel has noticed that every cable is plugged in, which it does in its own time.
+    fn is_up(&self) -> bool {
+        [&self.router, &self.ends[0], &self.ends[1]].into_iter().all(|name| {
+            let links = Command::new("ip").args(["-n", name, "-o", "link"]).output().unwrap();
+            let links = String::from_utf8_lossy(&links.stdout).into_owned();
+            links.lines().filter(|line| !line.contains(" lo:")).all(|line| line.contains("state UP"))
+        })
     }
 
     /// The address of an end, 0 or 1.
