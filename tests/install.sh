@@ -41,8 +41,9 @@ echo "== C and C++: gcc"
 tests/c/run.sh "$stage/c/gcc" -O2 -g
 echo "== C and C++: clang, address and undefined behaviour"
 CC=clang CXX=clang++ tests/c/run.sh "$stage/c/sanitizers" -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+# Fair: threads that spin would keep the one thread at a time that valgrind runs from the others.
 echo "== C and C++: valgrind"
-RUNNER="valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite
+RUNNER="valgrind --quiet --fair-sched=yes --error-exitcode=9 --leak-check=full --show-leak-kinds=definite
     --errors-for-leak-kinds=definite --suppressions=tests/c/valgrind.supp" tests/c/run.sh "$stage/c/valgrind" -O1 -g
 
 mkdir "$stage/examples"

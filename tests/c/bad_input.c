@@ -227,7 +227,6 @@ static void after_close(void) {
     CHECK_STATUS(STALE_HANDLE, rde_session_close(session, 1));
     CHECK_STATUS(STALE_HANDLE, rde_worker_close(worker));
     CHECK_STATUS(STALE_HANDLE, rde_buffer_release(local));
-    CHECK_STATUS(OK, rde_region_release(region));
     CHECK_STATUS(STALE_HANDLE, rde_region_release(region));
     CHECK(accepted == 9);
     shown("everything after its close, and closing twice");
