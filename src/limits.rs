@@ -66,6 +66,9 @@ pub const REFUSAL_TEXT: usize = 240;
 /// Inbound calls of this process that may wait for their answer at a time.
 pub const CALLS: u32 = 1 << 18;
 
+/// Calls whose memory a worker keeps for others: 256 bytes each.
+pub const SPARE_CALLS: usize = 256;
+
 /// Pieces of one payload.
 pub const PIECES: usize = 64;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::reply::{Answer, Reply};
+use super::table::Seat;
 use super::{CALLS, Header, Once};
 use crate::engine::buffer::{Buffer, Span};
 use crate::engine::handle;
@@ -21,14 +22,18 @@ pub(in crate::engine) enum Payload {
 }
 
 impl Payload {
-    /// Bytes that came in one piece.
-    pub fn of(bytes: &[u8]) -> Payload {
-        if bytes.len() > SHORT {
-            return Payload::Copied(bytes.into());
+    /// Nothing.
+    const EMPTY: Payload = Payload::Short([0; SHORT], 0);
+
+    /// Becomes a copy of bytes that came in one piece.
+    pub fn fill(&mut self, bytes: &[u8]) {
+        match self {
+            Payload::Short(short, len) if bytes.len() <= SHORT => {
+                short[..bytes.len()].copy_from_slice(bytes);
+                *len = bytes.len() as u8;
+            }
+            _ => *self = Payload::Copied(bytes.into()),
         }
-        let mut short = [0; SHORT];
-        short[..bytes.len()].copy_from_slice(bytes);
-        Payload::Short(short, bytes.len() as u8)
     }
 
     /// The bytes, unless a buffer has them.
@@ -48,10 +53,10 @@ impl Payload {
     }
 }
 
-/// What is known of a call, and whom to answer.
+/// What is known of a call, and whom to answer. One after another uses the same memory and [`Seat`].
 pub(in crate::engine) struct Inbound {
-    /// Its slot among [`CALLS`], free again when this is dropped.
-    pub index: u32,
+    /// Its slot among [`CALLS`].
+    pub seat: Seat,
     pub session: Arc<Session>,
     pub peer: u64,
     pub channel: u32,
@@ -61,18 +66,53 @@ pub(in crate::engine) struct Inbound {
     pub header: Header,
     pub deadline: Option<Instant>,
     pub once: Option<Once>,
+    /// Bytes of the payload.
+    pub length: u64,
     pub payload: Payload,
 }
 
-impl Drop for Inbound {
-    fn drop(&mut self) {
+impl Inbound {
+    /// A call of which nothing is known but its session; `None` when there are too many.
+    pub fn new(session: Arc<Session>) -> Option<Box<Inbound>> {
+        Some(Box::new(Inbound {
+            seat: Seat::claim()?,
+            session,
+            peer: 0,
+            channel: 0,
+            request: 0,
+            one_way: false,
+            method: 0,
+            header: Header::default(),
+            deadline: None,
+            once: None,
+            length: 0,
+            payload: Payload::EMPTY,
+        }))
+    }
+
+    /// Makes it ready for another call; `false` when its seat is worn out.
+    pub fn renew(&mut self) -> bool {
+        self.let_go();
+        self.seat.renew()
+    }
+
+    fn let_go(&mut self) {
         if let Payload::Buffer(buffer) = &self.payload
             && let Some(context) = handle::CONTEXTS.get(buffer.context())
         {
             // The handle was told for reading only; who released it all the same was first.
             let _ = context.release_buffer(buffer);
         }
-        CALLS.close(self.index);
+        match &mut self.payload {
+            Payload::Short(_, len) => *len = 0,
+            other => *other = Payload::EMPTY,
+        }
+    }
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 
@@ -116,14 +156,14 @@ impl Inbound {
             payload,
             buffer,
             one_way: self.one_way,
-            canceled: CALLS.is_canceled(self.index),
+            canceled: self.seat.is_canceled(),
             once: self.once.is_some(),
         }
     }
 }
 
 /// A call that waits for its answer. Dropping it answers `CANCELED`, in a panic `INTERNAL`. Any thread.
-pub struct Call(Option<Inbound>);
+pub struct Call(Option<Box<Inbound>>);
 
 impl Call {
     /// The call of a completion `CallReceived`: the caller's to answer, and the handle is stale. `STALE_HANDLE` when
@@ -142,7 +182,7 @@ impl Call {
     /// Gives the call back to its handle.
     pub fn put_back(mut self) {
         if let Some(inbound) = self.0.take() {
-            CALLS.put_back(inbound);
+            CALLS.open(inbound);
         }
     }
 
@@ -175,7 +215,7 @@ impl Call {
 
     /// Whether the caller has given it up, or is gone.
     pub fn is_canceled(&self) -> bool {
-        CALLS.is_canceled(self.inbound().index)
+        self.inbound().seat.is_canceled()
     }
 
     /// Whether nobody waits for an answer.
@@ -229,7 +269,6 @@ impl Call {
 
     /// Answers. When the reply is refused (`INVALID_ARGUMENT`, `STALE_HANDLE`, `OUT_OF_RANGE`, `OUT_OF_MEMORY`) the
     /// call comes back and waits for another answer. To a caller that is gone it goes nowhere, which is no error.
-    #[allow(clippy::result_large_err, reason = "the call itself comes back, moved no further than it came")]
     pub fn reply(mut self, reply: &Reply<'_>) -> std::result::Result<(), (Status, Call)> {
         let Some(inbound) = self.0.take() else { return Ok(()) };
         let Ok(worker) = inbound.session.worker() else { return Ok(()) };
@@ -261,7 +300,7 @@ impl Call {
     }
 }
 
-fn refuse(inbound: Inbound, status: Status, ran: bool, retry_after: Duration) {
+fn refuse(inbound: Box<Inbound>, status: Status, ran: bool, retry_after: Duration) {
     if let Ok(worker) = inbound.session.worker() {
         worker.answer(Answer::refusal(inbound, status, ran, retry_after));
     }

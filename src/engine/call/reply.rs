@@ -37,7 +37,7 @@ impl Reply<'_> {
 
 /// An answer on its way to the thread that sends it.
 pub(in crate::engine) struct Answer {
-    pub call: Inbound,
+    pub call: Box<Inbound>,
     /// The service's, or a [`Status`] of ours.
     pub status: i32,
     /// Whether the status is ours.
@@ -50,12 +50,12 @@ pub(in crate::engine) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn reply(call: Inbound, reply: &Reply<'_>, body: Local) -> Answer {
+    pub(super) fn reply(call: Box<Inbound>, reply: &Reply<'_>, body: Local) -> Answer {
         let (status, header) = (reply.status, reply.header);
         Answer { call, status, refused: false, ran: true, retry_after: Duration::ZERO, header, body }
     }
 
-    pub(super) fn refusal(call: Inbound, status: Status, ran: bool, retry_after: Duration) -> Answer {
+    pub(super) fn refusal(call: Box<Inbound>, status: Status, ran: bool, retry_after: Duration) -> Answer {
         let status = if status.is_error() { status } else { Status::Internal };
         let (status, header, body) = (status as i32, Header::default(), Local::None);
         Answer { call, status, refused: true, ran, retry_after, header, body }

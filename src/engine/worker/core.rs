@@ -7,16 +7,18 @@ use std::time::{Duration, Instant};
 
 use super::channel::Peer;
 use super::fabric::Fabrics;
-use super::fair::Fair;
+use super::fair::{Fair, Queues};
 use super::message::Incoming;
 use super::pending::{Outcome, Pending};
 use super::timer::Timers;
 use super::{Order, Worker, message_session, take};
+use crate::engine::call::Inbound;
 use crate::engine::context::Context;
 use crate::engine::control::{Link, Notice};
 use crate::engine::frame::Compact;
 use crate::engine::handle;
 use crate::engine::inbox::Inbox;
+use crate::engine::options::Mode;
 use crate::engine::region::Region;
 use crate::engine::request::{COMPLETION_EVENT, Completion, Op};
 use crate::engine::session::Session;
@@ -60,11 +62,13 @@ pub(super) struct Core {
     /// Where frames are put together.
     pub(super) compact: Compact,
     /// Inbound calls that nobody has taken.
-    pub(super) calls: Arc<Fair>,
+    pub(super) calls: Queues,
     /// Whether one came since this was last asked.
     pub(super) called: bool,
     pub(super) serves_calls: bool,
     pub(super) one_ways: u32,
+    /// Memory of calls that were answered, for others.
+    pub(super) spare: Vec<Box<Inbound>>,
     /// The session that was used last.
     pub(super) recent: Option<Arc<Session>>,
     out: VecDeque<Completion>,
@@ -96,10 +100,11 @@ impl Core {
             rkeys: super::rma::Rkeys::new(),
             number,
             compact: Compact::default(),
-            calls: Arc::default(),
+            calls: Queues::Own(Fair::default()),
             called: false,
             serves_calls: false,
             one_ways: 0,
+            spare: Vec::new(),
             recent: None,
             out: VecDeque::new(),
             notices: Vec::new(),
@@ -109,7 +114,9 @@ impl Core {
 
     pub fn bind(&mut self, worker: &Arc<Worker>) {
         self.worker = Arc::downgrade(worker);
-        self.calls = worker.calls.clone();
+        if worker.mode == Mode::Threaded {
+            self.calls = Queues::Shared(worker.calls.clone());
+        }
         self.serves_calls = worker.serves_calls;
     }
 
@@ -491,6 +498,7 @@ impl Core {
         }
         self.fabrics.shut();
         self.recent = None;
+        self.spare.clear();
         self.out.clear();
     }
 }

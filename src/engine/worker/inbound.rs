@@ -1,6 +1,7 @@
 //! The called: a call is checked and counted, waits its turn, and is answered exactly once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,9 +12,11 @@ use super::Worker;
 use super::channel::Channel;
 use super::core::Core;
 use super::fabric::{Started, Token};
+use super::fair::Queues;
 use super::message::Incoming;
 use super::work::Local;
 use crate::engine::buffer::Buffer;
+use crate::engine::context::Context;
 use crate::engine::call::{Answer, CALLS, Call, Header, Inbound, Kept, Once, Payload, Verdict};
 use crate::engine::frame::{FLAG_ONCE, FLAG_REFUSED, Frame, Kind};
 use crate::engine::options::Mode;
@@ -45,41 +48,38 @@ impl Hasher for IdHasher {
     }
 }
 
-/// Calls of one session that are not answered: their places among [`CALLS`] by request id.
+/// Calls of one session that are not answered: their handles by request id.
 #[derive(Default)]
 pub(super) struct InFlight {
-    calls: HashMap<u64, u32, BuildHasherDefault<IdHasher>>,
+    calls: HashMap<u64, u64, BuildHasherDefault<IdHasher>>,
     bytes: u64,
 }
 
-/// The place of a call whose payload is still on its way.
-const MOVING: u32 = u32::MAX;
+/// Beside the handle of a call whose payload is still on its way; no handle has this bit.
+const MOVING: u64 = 1 << 63;
 /// The same, and nobody waits for its answer any more.
-const UNWANTED: u32 = u32::MAX - 1;
+const UNWANTED: u64 = MOVING | 1 << 62;
 
 impl InFlight {
     /// Forgets a call; whether it was there.
-    fn remove(&mut self, request: u64, index: u32, bytes: u64) -> bool {
-        if self.calls.get(&request) != Some(&index) {
-            return false;
-        }
-        self.calls.remove(&request);
-        self.bytes = self.bytes.saturating_sub(bytes);
+    fn remove(&mut self, call: &Inbound) -> bool {
+        match self.calls.entry(call.request) {
+            Entry::Occupied(place) if place.get() & !UNWANTED == call.seat.id() => place.remove(),
+            _ => return false,
+        };
+        self.bytes = self.bytes.saturating_sub(call.length);
         true
     }
 }
 
-/// A call that was admitted and has no payload yet.
-pub(super) struct Came {
-    session: Arc<Session>,
-    pub peer: u64,
-    channel: u32,
-    request: u64,
-    one_way: bool,
-    method: u32,
-    header: Header,
-    deadline: Option<Instant>,
-    once: Option<Once>,
+/// Whether a call that happens once may run; then it is noted as running.
+fn admit_once(context: &Context, session: &Session, once: Option<Once>) -> Result<(), Refusal> {
+    let (Some(once), Some(link)) = (once, session.link()) else { return Ok(()) };
+    match context.once().begin(link.peer().uuid, once) {
+        Verdict::Run => Ok(()),
+        Verdict::Repeat(kept) => Err(Refusal::Repeat(kept)),
+        Verdict::Refuse(status) => Err(Refusal::Status(status)),
+    }
 }
 
 /// Why a call is not admitted.
@@ -109,12 +109,12 @@ impl Worker {
     }
 
     /// Takes inbound calls, in turn; those whose deadline has passed are answered here.
-    pub(super) fn take_calls(&self, out: &mut [Completion]) -> usize {
-        if self.calls.is_empty() {
+    pub(super) fn take_calls(&self, calls: &mut Queues, out: &mut [Completion]) -> usize {
+        if calls.is_empty() || out.is_empty() {
             return 0;
         }
         let mut late = Vec::new();
-        let taken = self.calls.take(out, &mut late);
+        let taken = calls.with(|fair| fair.take(out, &mut late));
         for call in late {
             if let Ok(call) = Call::take(call) {
                 call.refuse(Status::TimedOut, Duration::ZERO);
@@ -139,29 +139,22 @@ impl Core {
     ) {
         let length = (inline.len() + data.len()) as u64;
         let one_way = kind == Kind::OneWay;
-        let number = frame.channel.get();
-        let admitted = self.admit(peer, frame, header, length, one_way);
-        let came = match admitted {
-            Ok(came) => came,
+        let mut call = match self.admit(peer, frame, header, length, one_way) {
+            Ok(call) => call,
             Err(Refusal::Status(status)) => return self.refuse_frame(peer, frame, one_way, status),
             Err(Refusal::Repeat(kept)) => return self.repeat(peer, frame, kept),
         };
-        let once = came.once.map(|once| (came.session.clone(), once));
         if data.len() == 0 && inline.len() <= limits::CALL_INLINE {
-            return self.hand_out_call(came, Payload::of(inline));
+            call.payload.fill(inline);
+            return self.hand_out_call(call);
         }
         if let Data::Eager(eager) = &data
             && eager.len() <= INLINE_MESSAGE
         {
-            return self.hand_out_call(came, Payload::of(eager));
+            call.payload.fill(eager);
+            return self.hand_out_call(call);
         }
-        if let Err(status) = self.land_call(came, fabric, inline, data) {
-            self.forget_call(peer, number, frame.request.get(), MOVING, length);
-            if let Some((session, once)) = once {
-                self.forget_once(&session, Some(once));
-            }
-            self.refuse_frame(peer, frame, one_way, status);
-        }
+        self.land_call(call, fabric, inline, data);
     }
 
     /// Checks a call against everything but memory, and counts it.
@@ -172,14 +165,11 @@ impl Core {
         header: &[u8],
         length: u64,
         one_way: bool,
-    ) -> Result<Came, Refusal> {
-        let (number, request) = (frame.channel.get(), frame.request.get());
+    ) -> Result<Box<Inbound>, Refusal> {
         let options = self.context.options();
-        let (most, most_bytes) = (options.max_calls as usize, options.max_call_bytes);
-        let longest = options.max_message;
         let to = self.peers.get_mut(peer).ok_or(Status::Canceled)?;
         let busy = to.serving >= limits::SERVING;
-        let channel = to.channels.get(number).ok_or(Status::Canceled)?;
+        let channel = to.channels.get(frame.channel.get()).ok_or(Status::Canceled)?;
         let (header, rest) = Header::split(header)?;
         let once = match frame.flags.get() {
             0 if rest.is_empty() => None,
@@ -189,39 +179,46 @@ impl Core {
         if !self.serves_calls {
             return Err(Status::UnknownMethod.into());
         }
-        if channel.inbound.calls.contains_key(&request) && !one_way {
+        let InFlight { calls, bytes } = &mut channel.inbound;
+        let mut request = frame.request.get();
+        if one_way {
+            // Counted under numbers that no peer's call has.
+            self.one_ways = self.one_ways.wrapping_add(1);
+            request = u64::from(self.one_ways) | 1 << 63;
+        } else if calls.contains_key(&request) {
             self.break_peer(peer, Status::Protocol);
             return Err(Status::Protocol.into());
         }
-        if length > longest {
+        if length > options.max_message {
             return Err(Status::OutOfRange.into());
         }
-        let bytes = channel.inbound.bytes.saturating_add(length);
-        if channel.inbound.calls.len() >= most || (bytes > most_bytes && bytes > length) || busy {
+        let total = bytes.saturating_add(length);
+        let heavy = total > options.max_call_bytes && total > length;
+        if calls.len() >= options.max_calls as usize || heavy || busy {
             return Err(Status::QueueFull.into());
         }
-        let session = channel.session.clone();
-        self.admit_once(&session, once)?;
-        let request = if one_way { self.one_way_id() } else { request };
-        let channel = self.peers.get_mut(peer).and_then(|to| to.channels.get(number));
-        let channel = channel.ok_or(Status::Canceled)?;
-        channel.inbound.calls.insert(request, MOVING);
-        channel.inbound.bytes += length;
-        self.context.touch(&session);
-        let left = frame.deadline.get();
-        let deadline = if left > 0 { Instant::now().checked_add(Duration::from_nanos(left)) } else { None };
-        let (method, channel) = (frame.method.get(), number);
-        Ok(Came { session, peer, channel, request, one_way, method, header, deadline, once })
-    }
-
-    /// Whether a call that happens once may run; then it is noted as running.
-    fn admit_once(&self, session: &Session, once: Option<Once>) -> Result<(), Refusal> {
-        let (Some(once), Some(link)) = (once, session.link()) else { return Ok(()) };
-        match self.context.once().begin(link.peer().uuid, once) {
-            Verdict::Run => Ok(()),
-            Verdict::Repeat(kept) => Err(Refusal::Repeat(kept)),
-            Verdict::Refuse(status) => Err(Refusal::Status(status)),
+        let mut call = match self.spare.pop() {
+            Some(call) => call,
+            None => Inbound::new(channel.session.clone()).ok_or(Status::QueueFull)?,
+        };
+        if let Err(refusal) = admit_once(&self.context, &channel.session, once) {
+            self.spare.push(call);
+            return Err(refusal);
         }
+        if !Arc::ptr_eq(&call.session, &channel.session) {
+            call.session = channel.session.clone();
+        }
+        (call.peer, call.channel, call.request) = (peer, frame.channel.get(), request);
+        (call.method, call.header, call.once) = (frame.method.get(), header, once);
+        (call.one_way, call.length) = (one_way, length);
+        let left = frame.deadline.get();
+        call.deadline =
+            if left > 0 { Instant::now().checked_add(Duration::from_nanos(left)) } else { None };
+        call.seat.occupy();
+        calls.insert(request, call.seat.id());
+        *bytes = total;
+        self.context.touch(&call.session);
+        Ok(call)
     }
 
     fn forget_once(&self, session: &Session, once: Option<Once>) {
@@ -246,108 +243,107 @@ impl Core {
         }
     }
 
-    /// One-way calls are counted under numbers that no peer's call has.
-    fn one_way_id(&mut self) -> u64 {
-        self.one_ways = self.one_ways.wrapping_add(1);
-        u64::from(self.one_ways) | 1 << 63
-    }
-
     /// Gives a payload memory, and hands the call out when it is there.
-    fn land_call(&mut self, came: Came, fabric: u64, inline: &[u8], data: Data) -> Result<(), Status> {
-        let length = (inline.len() + data.len()) as u64;
-        let buffer = self.context.alloc(length, UNINITIALISED).map_err(|_| Status::QueueFull)?;
-        let span = buffer.whole()?;
+    fn land_call(&mut self, call: Box<Inbound>, fabric: u64, inline: &[u8], data: Data) {
+        let buffer = match self.context.alloc(call.length, UNINITIALISED) {
+            Ok(buffer) => buffer,
+            Err(_) => return self.refuse_call(call, Status::QueueFull),
+        };
+        let span = match buffer.whole() {
+            Ok(span) => span,
+            Err(status) => return self.refuse_call(call, status),
+        };
         let bytes = match &data {
             Data::Rendezvous(_) => {
-                let id = self.incoming.insert(Incoming::Call(Box::new(came), buffer));
+                self.mark(&call, MOVING);
+                let id = self.incoming.insert(Incoming::Call(call, buffer));
                 match self.fabrics.receive(fabric, data, span, Token::Incoming(id)) {
                     Ok(Started::Pending) => {}
                     Ok(Started::Done) => self.incoming_done(id, true),
                     Err(_) => self.incoming_done(id, false),
                 }
-                return Ok(());
+                return;
             }
             Data::Eager(eager) => eager,
             Data::None => inline,
         };
-        span.copy_from_slice(0, bytes)?;
-        self.hand_out_call(came, Payload::Buffer(buffer));
-        Ok(())
+        match span.copy_from_slice(0, bytes) {
+            Ok(()) => self.call_moved(call, buffer, true),
+            Err(status) => self.refuse_call(call, status),
+        }
     }
 
     /// UCX has moved a call's payload, or failed to.
-    pub(super) fn call_moved(&mut self, came: Came, buffer: Arc<Buffer>, moved: bool) {
-        if moved {
-            return self.hand_out_call(came, Payload::Buffer(buffer));
+    pub(super) fn call_moved(&mut self, mut call: Box<Inbound>, buffer: Arc<Buffer>, moved: bool) {
+        // From here on the call releases it.
+        call.payload = Payload::Buffer(buffer);
+        // Else canceled meanwhile, or its session is gone.
+        if moved && self.place(&call).is_some_and(|place| place & UNWANTED != UNWANTED) {
+            self.mark(&call, 0);
+            return self.hand_out_call(call);
         }
-        let length = buffer.len() as u64;
-        let _ = self.context.release_buffer(&buffer);
-        self.forget_once(&came.session, came.once);
-        for place in [MOVING, UNWANTED] {
-            self.forget_call(came.peer, came.channel, came.request, place, length);
+        self.drop_call(call);
+    }
+
+    /// What is noted of a call that is not answered.
+    fn place(&mut self, call: &Inbound) -> Option<u64> {
+        let channel = self.peers.get_mut(call.peer)?.channels.get(call.channel)?;
+        channel.inbound.calls.get(&call.request).copied().filter(|place| place & !UNWANTED == call.seat.id())
+    }
+
+    fn mark(&mut self, call: &Inbound, bits: u64) {
+        let channel = self.peers.get_mut(call.peer).and_then(|to| to.channels.get(call.channel));
+        if let Some(place) = channel.and_then(|channel| channel.inbound.calls.get_mut(&call.request)) {
+            *place = call.seat.id() | bits;
         }
     }
 
-    fn forget_call(&mut self, peer: u64, number: u32, request: u64, index: u32, length: u64) -> bool {
-        let channel = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number));
-        channel.is_some_and(|channel| channel.inbound.remove(request, index, length))
+    /// Forgets a call that has ended; whether its caller was there to be answered.
+    fn forget_call(&mut self, call: &Inbound) -> bool {
+        let channel = self.peers.get_mut(call.peer).and_then(|to| to.channels.get(call.channel));
+        channel.is_some_and(|channel| channel.inbound.remove(call))
+    }
+
+    /// Ends a call that nobody has taken.
+    fn drop_call(&mut self, call: Box<Inbound>) {
+        self.forget_call(&call);
+        self.forget_once(&call.session, call.once);
+        self.recycle(call);
+    }
+
+    fn refuse_call(&mut self, call: Box<Inbound>, status: Status) {
+        let frame = Frame::new(Kind::Call, 0, call.channel, call.request);
+        let (peer, one_way) = (call.peer, call.one_way);
+        self.drop_call(call);
+        self.refuse_frame(peer, &frame, one_way, status);
+    }
+
+    /// Keeps a call's memory for another one.
+    fn recycle(&mut self, mut call: Box<Inbound>) {
+        if call.renew() && self.spare.len() < limits::SPARE_CALLS {
+            self.spare.push(call);
+        }
     }
 
     /// The call is whole: it waits for its turn.
-    fn hand_out_call(&mut self, came: Came, payload: Payload) {
-        let Came { session, peer, channel, request, one_way, method, header, deadline, once } = came;
-        let length = payload.len() as u64;
-        let mut event = Completion::new(session.user_data(), Op::CallReceived, Status::Ok);
+    fn hand_out_call(&mut self, call: Box<Inbound>) {
+        let mut event = Completion::new(call.session.user_data(), Op::CallReceived, Status::Ok);
         event.flags = COMPLETION_EVENT;
-        event.length = length;
-        event.detail = method.cast_signed();
-        match payload.bytes() {
-            Some(bytes) if header.is_zero() && bytes.len() <= INLINE_MESSAGE && !bytes.is_empty() => {
+        event.length = call.length;
+        event.detail = call.method.cast_signed();
+        event.value = call.seat.id();
+        match call.payload.bytes() {
+            Some(bytes) if call.header.is_zero() && bytes.len() <= INLINE_MESSAGE && !bytes.is_empty() => {
                 event.flags |= COMPLETION_INLINE;
                 event.data[..bytes.len()].copy_from_slice(bytes);
             }
-            _ => event.data.copy_from_slice(header.as_bytes()),
+            _ => event.data.copy_from_slice(call.header.as_bytes()),
         }
-        let to = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(channel));
-        let place = to.and_then(|to| to.inbound.calls.get_mut(&request)).filter(|place| **place == MOVING);
-        // Else canceled while its payload was on its way, or its session is gone.
-        let Some(place) = place else {
-            self.forget_call(peer, channel, request, UNWANTED, length);
-            self.forget_once(&session, once);
-            if let Payload::Buffer(buffer) = &payload {
-                let _ = self.context.release_buffer(buffer);
-            }
-            return;
-        };
-        let (id, of) = (session.id(), session.clone());
-        let make = |index| Inbound {
-            index,
-            session,
-            peer,
-            channel,
-            request,
-            one_way,
-            method,
-            header,
-            deadline,
-            once,
-            payload,
-        };
-        match CALLS.open(make) {
-            Some((handle, index)) => {
-                *place = index;
-                event.value = handle;
-                self.calls.push(id, event, deadline);
-                self.called = true;
-                self.bump(Count::CallsReceived, 1);
-            }
-            None => {
-                self.forget_call(peer, channel, request, MOVING, length);
-                self.forget_once(&of, once);
-                let frame = Frame::new(Kind::Call, 0, channel, request);
-                self.refuse_frame(peer, &frame, one_way, Status::QueueFull);
-            }
-        }
+        let (session, deadline) = (call.session.id(), call.deadline);
+        CALLS.open(call);
+        self.calls.with(|fair| fair.push(session, event, deadline));
+        self.called = true;
+        self.bump(Count::CallsReceived, 1);
     }
 
     /// Answers a call that was not handed out.
@@ -378,21 +374,24 @@ impl Core {
 
     /// Sends an answer, unless nobody waits for it any more.
     pub(super) fn answer(&mut self, answer: Answer) {
-        let Answer { call, status, refused, retry_after, header, body, .. } = answer;
-        let waited =
-            self.forget_call(call.peer, call.channel, call.request, call.index, call.payload.len() as u64);
-        self.bump(if refused { Count::CallsRefused } else { Count::CallsAnswered }, 1);
-        if !waited || call.one_way || CALLS.is_canceled(call.index) {
-            return;
+        let waited = self.forget_call(&answer.call);
+        self.bump(if answer.refused { Count::CallsRefused } else { Count::CallsAnswered }, 1);
+        if waited && !answer.call.one_way && !answer.call.seat.is_canceled() {
+            self.send_answer(&answer);
         }
+        self.recycle(answer.call);
+    }
+
+    fn send_answer(&mut self, answer: &Answer) {
+        let Answer { call, status, refused, retry_after, header, body, .. } = answer;
         let mut frame = Frame::new(Kind::Reply, 0, call.channel, call.request);
         frame.status = status.cast_unsigned().into();
-        if refused {
+        if *refused {
             frame.flags = FLAG_REFUSED.into();
             frame.deadline = (retry_after.as_nanos() as u64).into();
             return self.send_frame(call.peer, frame, &[]);
         }
-        let sent = self.send_payload(call.peer, frame, &header.to_wire(), &body, Token::Served(call.peer));
+        let sent = self.send_payload(call.peer, frame, &header.to_wire(), body, Token::Served(call.peer));
         match (sent, self.peers.get_mut(call.peer)) {
             (Ok(Started::Pending), Some(to)) => to.serving += 1,
             (Err(status), Some(_)) => {
@@ -408,50 +407,44 @@ impl Core {
         let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number)) else {
             return;
         };
-        let Some(index) = channel.inbound.calls.get(&request).copied() else { return };
-        let session = channel.session.clone();
-        if index >= UNWANTED {
-            channel.inbound.calls.insert(request, UNWANTED);
+        let Some(place) = channel.inbound.calls.get_mut(&request) else { return };
+        if *place & MOVING != 0 {
+            *place |= UNWANTED;
             return;
         }
-        let handle = CALLS.id_at(index);
-        if self.calls.remove_one(session.id(), handle) {
-            if let Some(call) = CALLS.take(handle) {
-                self.forget_call(peer, number, request, index, call.payload.len() as u64);
-                self.forget_once(&session, call.once);
-            }
-            return;
+        let (handle, session) = (*place, channel.session.clone());
+        if !self.calls.with(|fair| fair.remove_one(session.id(), handle)) {
+            self.announce_cancel(&session, handle);
+        } else if let Some(call) = CALLS.take(handle) {
+            self.drop_call(call);
         }
-        self.announce_cancel(&session, index);
     }
 
-    fn announce_cancel(&mut self, session: &Arc<Session>, index: u32) {
-        CALLS.cancel(index);
+    fn announce_cancel(&mut self, session: &Arc<Session>, handle: u64) {
+        CALLS.cancel(handle);
         let mut event = Completion::new(session.user_data(), Op::CallCanceled, Status::Ok);
         event.flags = COMPLETION_EVENT;
-        event.value = CALLS.id_at(index);
+        event.value = handle;
         self.announce(event);
     }
 
     /// A session has ended: its calls are dropped, or their takers are told that nobody waits.
     pub(super) fn end_calls(&mut self, channel: &Channel) {
-        if channel.inbound.calls.is_empty() {
-            return;
-        }
-        let mut dropped = Vec::new();
-        for event in self.calls.remove(channel.session.id()) {
+        // They would keep the session.
+        self.spare.retain(|call| !Arc::ptr_eq(&call.session, &channel.session));
+        let mut ended = HashSet::new();
+        for event in self.calls.with(|fair| fair.remove(channel.session.id())) {
             // What was told and not asked is heard, also when its teller has left.
-            if let Some(Some(index)) = CALLS.with(event.value, |call| call.one_way.then_some(call.index)) {
-                dropped.push(index);
+            if CALLS.with(event.value, |call| call.one_way) == Some(true) {
                 self.announce(event);
             } else if let Some(call) = CALLS.take(event.value) {
-                dropped.push(call.index);
                 self.forget_once(&call.session, call.once);
             }
+            ended.insert(event.value);
         }
-        for index in channel.inbound.calls.values().copied() {
-            if index < UNWANTED && !dropped.contains(&index) {
-                self.announce_cancel(&channel.session, index);
+        for handle in channel.inbound.calls.values() {
+            if handle & MOVING == 0 && !ended.contains(handle) {
+                self.announce_cancel(&channel.session, *handle);
             }
         }
     }

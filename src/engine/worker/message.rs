@@ -12,6 +12,7 @@ use super::fabric::{Started, Token};
 use super::pending::{Outcome, Pending};
 use super::work::Local;
 use crate::engine::buffer::Buffer;
+use crate::engine::call::Inbound;
 use crate::engine::frame::{Compact, Frame, Kind, Short};
 use crate::engine::handle;
 use crate::engine::info::SessionState;
@@ -47,7 +48,7 @@ pub(super) enum Incoming {
     /// A put, into an exported buffer; its frame is answered when the bytes are there.
     Put { peer: u64, frame: Frame },
     /// The payload of a call, into a buffer of its own.
-    Call(Box<super::inbound::Came>, Arc<Buffer>),
+    Call(Box<Inbound>, Arc<Buffer>),
 }
 
 impl Core {
@@ -251,7 +252,7 @@ impl Core {
                 let status = if moved { Status::Ok } else { Status::ConnectionLost };
                 self.reply(peer, &frame, Kind::PutReply, status);
             }
-            Some(Incoming::Call(came, buffer)) => self.call_moved(*came, buffer, moved),
+            Some(Incoming::Call(call, buffer)) => self.call_moved(call, buffer, moved),
             None => {}
         }
     }

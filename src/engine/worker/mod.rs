@@ -31,7 +31,7 @@ use crossbeam_queue::ArrayQueue;
 use parking_lot::Mutex;
 
 use self::core::Core;
-use self::fair::Fair;
+use self::fair::{Queues, SharedFair};
 use self::work::Work;
 pub(in crate::engine) use self::work::{Local, SHORT, Short};
 use super::bell::Bell;
@@ -79,8 +79,8 @@ pub struct Worker {
     orders: ArrayQueue<Order>,
     inbox: Arc<Inbox<Notice>>,
     delivered: Mutex<VecDeque<Completion>>,
-    /// Inbound calls that nobody has taken.
-    calls: Arc<Fair>,
+    /// Inbound calls that nobody has taken, of a threaded worker.
+    calls: Arc<SharedFair>,
     serves_calls: bool,
     /// Answers to calls, from threads that do not make progress; no more than calls in flight.
     answers: Inbox<Answer>,
@@ -197,7 +197,7 @@ impl Worker {
                 return if taken > 0 { Ok(taken) } else { Err(error) };
             }
             let mut taken = core.take_completions(self, out);
-            taken += self.take_calls(&mut out[taken..]);
+            taken += self.take_calls(&mut core.calls, &mut out[taken..]);
             if taken > 0 || timeout == Some(Duration::ZERO) || out.is_empty() {
                 return Ok(taken);
             }
@@ -219,9 +219,10 @@ impl Worker {
 
     fn poll_delivered(&self, timeout: Option<Duration>, out: &mut [Completion]) -> Result<usize> {
         let until = timeout.and_then(|t| Instant::now().checked_add(t));
+        let mut calls = Queues::Shared(self.calls.clone());
         loop {
             let mut taken = take(&mut self.delivered.lock(), out);
-            taken += self.take_calls(&mut out[taken..]);
+            taken += self.take_calls(&mut calls, &mut out[taken..]);
             if taken > 0 || timeout == Some(Duration::ZERO) || out.is_empty() {
                 return Ok(taken);
             }
