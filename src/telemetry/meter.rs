@@ -141,6 +141,7 @@ impl Meter {
     }
 
     /// Counts an operation that has ended, from the thread that makes progress.
+    #[inline]
     pub fn ended(&self, op: Op, one_way: u32, bytes: u64, status: Status, latency: Option<Duration>) {
         self.bump(Count::Completed, 1);
         if status != Status::Ok {

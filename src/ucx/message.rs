@@ -19,6 +19,12 @@ pub struct Message {
     pub data: Data,
 }
 
+impl Default for Message {
+    fn default() -> Message {
+        Message { frame: Frame::EMPTY, data: Data::None }
+    }
+}
+
 impl Message {
     /// The frame, 0 to [`COMPACT_FRAME`] bytes. Empty: the peer sent something that is no message of ours.
     pub fn frame(&self) -> &[u8] {
@@ -321,17 +327,21 @@ impl Inbox {
         self.entries.extend(Self::empty(capacity - self.length));
     }
 
+    /// Moves the oldest message into `message`; `false`: there is none, and `message` is as it was.
     #[inline]
-    pub(super) fn pop(&mut self, home: &Arc<Home>) -> Option<Message> {
+    pub(super) fn pop_into(&mut self, message: &mut Message, home: &Arc<Home>) -> bool {
         if self.length == 0 {
-            return None;
+            return false;
         }
         let capacity = self.entries.len();
         let entry = &mut self.entries[self.head];
         self.head = (self.head + 1) & (capacity - 1);
         self.length -= 1;
-        let mut message = Message { frame: Frame::EMPTY, data: Data::None };
         message.frame.set(entry.frame.bytes());
+        if let Arrived::None = entry.data {
+            message.data = Data::None;
+            return true;
+        }
         match std::mem::replace(&mut entry.data, Arrived::None) {
             Arrived::None => {}
             Arrived::Lent(pointer, length) => {
@@ -344,6 +354,6 @@ impl Inbox {
                 message.data = Data::Rendezvous(Rendezvous { descriptor, length });
             }
         }
-        Some(message)
+        true
     }
 }

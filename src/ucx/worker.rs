@@ -212,16 +212,29 @@ impl<P: Pinned> Worker<P> {
     pub fn has_news(&self) -> bool {
         // SAFETY: the core lives until this is dropped.
         let core = unsafe { self.core.as_ref() };
-        core.inbox.borrow().len() > 0
-            || !core.completed.borrow().is_empty()
-            || !core.failures.borrow().is_empty()
+        core.inbox.borrow().len() > 0 || self.has_ends()
     }
 
     /// The oldest message that was not taken yet.
-    #[inline]
     pub fn next_message(&mut self) -> Option<Message> {
-        let core = self.core().ok()?;
-        core.inbox.borrow_mut().pop(&core.home)
+        let mut message = Message::default();
+        self.next_message_into(&mut message).then_some(message)
+    }
+
+    /// The same into memory that is used again and again; `false` when there is none.
+    #[inline]
+    pub fn next_message_into(&mut self, message: &mut Message) -> bool {
+        // SAFETY: the core lives until this is dropped.
+        let core = unsafe { self.core.as_ref() };
+        core.inbox.borrow_mut().pop_into(message, &core.home)
+    }
+
+    /// Whether operations have ended, or endpoints failed, that were not taken yet.
+    #[inline]
+    pub fn has_ends(&self) -> bool {
+        // SAFETY: the core lives until this is dropped.
+        let core = unsafe { self.core.as_ref() };
+        !core.completed.borrow().is_empty() || !core.failures.borrow().is_empty()
     }
 
     /// The oldest end of an operation that was not taken yet.
@@ -313,8 +326,9 @@ impl<P: Pinned> Worker<P> {
         let core = unsafe { self.core.as_ref() };
         core.draining.set(true);
         loop {
-            let message = core.inbox.borrow_mut().pop(&core.home);
-            match message.map(|message| message.data) {
+            let mut message = Message::default();
+            let any = core.inbox.borrow_mut().pop_into(&mut message, &core.home);
+            match any.then_some(message.data) {
                 Some(Data::Eager(eager)) => self.release(eager),
                 Some(Data::Rendezvous(rendezvous)) => self.discard(rendezvous),
                 Some(Data::None) => {}

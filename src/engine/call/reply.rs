@@ -91,8 +91,17 @@ fn bytes_of(spans: &[Span]) -> Box<[u8]> {
 
 /// A payload of pieces, and its length: short ones are copied, buffers are counted, not copied.
 pub(in crate::engine) fn gather(context: &Context, pieces: &[Piece<'_>]) -> Result<(Local, u64), Status> {
-    if pieces.len() > limits::PIECES {
-        return Err(Status::InvalidArgument);
+    match pieces {
+        [] => return Ok((Local::None, 0)),
+        [piece] => {
+            if let Some(Source::Bytes(bytes)) = piece.source()
+                && bytes.len() <= SHORT
+            {
+                return Ok((Local::Inline(Short::new(bytes)), bytes.len() as u64));
+            }
+        }
+        _ if pieces.len() > limits::PIECES => return Err(Status::InvalidArgument),
+        _ => {}
     }
     let (mut total, mut copied) = (0u64, 0u64);
     for piece in pieces {
@@ -109,7 +118,6 @@ pub(in crate::engine) fn gather(context: &Context, pieces: &[Piece<'_>]) -> Resu
         return Err(Status::InvalidArgument);
     }
     let body = match pieces {
-        [] => Local::None,
         _ if total <= SHORT as u64 => Local::Inline(short(pieces)?),
         _ if copied == total => Local::Copied(concatenated(pieces)),
         [piece] => Local::Span(span(piece)?),

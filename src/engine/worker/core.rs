@@ -11,7 +11,7 @@ use super::fair::{Fair, Queues};
 use super::message::Incoming;
 use super::pending::{Outcome, Pending};
 use super::timer::Timers;
-use super::{Order, Worker, message_session, take};
+use super::{Order, Worker, message_session};
 use crate::engine::call::Inbound;
 use crate::engine::context::Context;
 use crate::engine::control::{Link, Notice};
@@ -26,6 +26,7 @@ use crate::engine::slots::Slots;
 use crate::limits;
 use crate::status::{Result, Status};
 use crate::telemetry::{Count, Meter};
+use crate::ucx::Message;
 
 /// Orders taken in one round, so that a busy submitter does not starve progress.
 const ROUND: usize = 256;
@@ -59,6 +60,8 @@ pub(super) struct Core {
     pub(super) rkeys: super::rma::Rkeys,
     /// This worker's number in its context; part of its routes.
     pub(super) number: u32,
+    /// Where messages arrive.
+    message: Option<Box<Message>>,
     /// Where frames are put together.
     pub(super) compact: Compact,
     /// Inbound calls that nobody has taken.
@@ -99,6 +102,7 @@ impl Core {
             importing: std::collections::HashMap::new(),
             rkeys: super::rma::Rkeys::new(),
             number,
+            message: Some(Box::default()),
             compact: Compact::default(),
             calls: Queues::Own(Fair::default()),
             called: false,
@@ -168,10 +172,12 @@ impl Core {
         }
     }
 
+    #[inline]
     pub(super) fn take_notices(&mut self) -> bool {
-        if self.inbox.is_empty() {
-            return false;
-        }
+        !self.inbox.is_empty() && self.heed_all()
+    }
+
+    fn heed_all(&mut self) -> bool {
         let mut notices = std::mem::take(&mut self.notices);
         self.inbox.drain_into(&mut notices);
         for notice in notices.drain(..) {
@@ -197,8 +203,15 @@ impl Core {
                 continue;
             }
             busy = true;
-            while let Some(mut message) = self.fabrics.next_message(fabric) {
-                self.receive(fabric, &mut message);
+            // Taken out and put back: what arrives is moved once.
+            if let Some(mut message) = self.message.take() {
+                while self.fabrics.next_message(fabric, &mut message) {
+                    self.receive(fabric, &mut message);
+                }
+                self.message = Some(message);
+            }
+            if !self.fabrics.has_ends(fabric) {
+                continue;
             }
             while let Some(completed) = self.fabrics.next_completed(fabric) {
                 self.ucx_completed(completed);
@@ -309,11 +322,14 @@ impl Core {
     /// What the user takes no longer counts against the capacity; messages taken are told to their senders.
     pub fn take_completions(&mut self, worker: &Worker, out: &mut [Completion]) -> usize {
         self.bump(Count::Polls, 1);
-        let taken = take(&mut self.out, out);
-        let mut answers = 0;
-        for completion in &out[..taken] {
+        let (mut taken, mut answers) = (0, 0);
+        while taken < out.len()
+            && let Some(completion) = self.out.pop_front()
+        {
+            out[taken] = completion;
+            taken += 1;
             if completion.op == Op::Message as u32 {
-                self.message_taken(completion);
+                self.message_taken(&completion);
             }
             answers += i64::from(completion.flags & COMPLETION_EVENT == 0);
         }
@@ -332,9 +348,11 @@ impl Core {
     }
 
     /// A session by its handle; one that is used again and again is found without the table's locked operations.
+    #[inline]
     pub(super) fn recent(&mut self, id: u64) -> Option<&Arc<Session>> {
-        if self.recent.as_ref().is_none_or(|recent| recent.id() != id || recent.is_over()) {
-            self.recent = Some(handle::SESSIONS.get(id)?.arc());
+        match &self.recent {
+            Some(recent) if recent.id() == id && !recent.is_over() => {}
+            _ => self.recent = Some(handle::SESSIONS.get(id)?.arc()),
         }
         self.recent.as_ref()
     }

@@ -284,8 +284,14 @@ impl Fabrics {
     }
 
     #[inline]
-    pub fn next_message(&mut self, fabric: u64) -> Option<Message> {
-        self.list.get_mut(fabric)?.worker.next_message()
+    pub fn next_message(&mut self, fabric: u64, message: &mut Message) -> bool {
+        self.list.get_mut(fabric).is_some_and(|of| of.worker.next_message_into(message))
+    }
+
+    /// Whether something has ended that was not taken.
+    #[inline]
+    pub fn has_ends(&self, fabric: u64) -> bool {
+        self.list.get(fabric).is_some_and(|of| of.worker.has_ends())
     }
 
     #[inline]

@@ -64,11 +64,11 @@ impl Core {
         if !consistent || data.len() > Compact::room(0) {
             return false;
         }
-        self.recent(request.session);
-        // Taken out and put back: cheaper than another reference.
-        let Some(session) = self.recent.take_if(|recent| recent.id() == request.session) else {
+        if self.recent(request.session).is_none() {
             return false;
-        };
+        }
+        // Taken out and put back: cheaper than another reference.
+        let Some(session) = self.recent.take() else { return false };
         let sent = session.belongs_to(worker)
             && session.state() == SessionState::Open
             && self.send_now(request.user_data, data, &session);

@@ -27,6 +27,17 @@ impl Worker {
         if let Some(core) = &mut core {
             core.take_orders(self);
         }
+        // The shortest way of all: one short message or call.
+        if let ([request], Some(core)) = (requests, &mut core) {
+            if let Err(status) = self.state_status().and_then(|()| self.reserve(true)) {
+                return (0, status);
+            }
+            if core.send_request(self, request) || core.call_request(self, request) {
+                core.bump(Count::Submitted, 1);
+                return (1, Status::Ok);
+            }
+            self.taken(1, true);
+        }
         let mut batch = None;
         let mut finished = Vec::new();
         let mut refused = Status::Ok;
