@@ -23,6 +23,7 @@ pub mod options;
 pub mod pool;
 pub mod region;
 pub mod request;
+mod ring;
 pub mod session;
 pub mod size_class;
 pub mod slab;

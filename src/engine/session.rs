@@ -26,6 +26,8 @@ pub struct Session {
     link: OnceLock<Arc<Link>>,
     consumed: AtomicU32,
     used: AtomicU32,
+    /// Whether the peer surely knows it.
+    heard: AtomicBool,
     meter: Meter,
     made: Instant,
 }
@@ -67,6 +69,7 @@ impl Session {
             link: OnceLock::new(),
             consumed: AtomicU32::new(0),
             used: AtomicU32::new(0),
+            heard: AtomicBool::new(accepted),
             meter: Meter::default(),
             made: Instant::now(),
         });
@@ -217,6 +220,16 @@ impl Session {
     /// The peer was told, by who is alone in counting.
     pub(super) fn forget_consumed(&self) {
         self.consumed.store(0, Ordering::Relaxed);
+    }
+
+    /// Something of the peer's came over it.
+    pub(super) fn hear(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the peer surely knows it: frames that overtake its opening would find nobody.
+    pub(super) fn is_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
     }
 
     /// Whether its handle is stale.

@@ -1,5 +1,6 @@
 //! [`Command`]: what workers ask of the control thread; [`Answer`]: what it owes them.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::link::Link;
@@ -54,6 +55,11 @@ pub(crate) enum Command {
         link: Arc<Link>,
         route: u32,
         count: u32,
+    },
+    OfferRing {
+        link: Arc<Link>,
+        route: u32,
+        ends: [OwnedFd; 2],
     },
     AskCredits {
         link: Arc<Link>,

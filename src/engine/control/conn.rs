@@ -192,7 +192,7 @@ impl Conn {
                     self.input.drain(..bytes);
                 }
                 Decoded::Message { message, bytes } => {
-                    let announced = matches!(message, Message::KeyGrant { descriptor: true, .. });
+                    let announced = message.has_descriptors();
                     let descriptors = if announced { Some(self.take_descriptors()?) } else { None };
                     self.input.drain(..bytes);
                     return Ok(Some(Arrived { message, descriptors }));

@@ -103,6 +103,9 @@ impl Reactor {
                     peer.send_on(core, route, |route| Message::Credits { route, count })
                 });
             }
+            Command::OfferRing { link, route, ends } => {
+                self.on(&link, |peer, core| peer.offer_ring(core, route, ends));
+            }
             Command::AskCredits { link, route } => {
                 self.on(&link, |peer, core| {
                     peer.send_on(core, route, |route| Message::CreditsWanted { route })

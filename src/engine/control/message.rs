@@ -72,6 +72,8 @@ kinds! {
     KeyDropped = 20,
     /// An export is void.
     KeyRevoked = 21,
+    /// Short frames may come this way.
+    Ring = 22,
 }
 
 /// One message. A `route` on the wire is always the receiver's own, except in `Attach` and `Attached`, where each side
@@ -210,6 +212,11 @@ pub enum Message {
         /// The sender's export.
         export_id: u64,
     },
+    /// Short frames of the path may come by memory that both map; two descriptors travel with it: memory and bell.
+    Ring {
+        /// The receiver's.
+        route: u32,
+    },
 }
 
 /// What was decoded from the beginning of some bytes.
@@ -258,7 +265,13 @@ impl Message {
             Message::KeyRefused { .. } => Kind::KeyRefused,
             Message::KeyDropped { .. } => Kind::KeyDropped,
             Message::KeyRevoked { .. } => Kind::KeyRevoked,
+            Message::Ring { .. } => Kind::Ring,
         }
+    }
+
+    /// Whether two descriptors travel with it.
+    pub fn has_descriptors(&self) -> bool {
+        matches!(self, Message::KeyGrant { descriptor: true, .. } | Message::Ring { .. })
     }
 
     /// A refusal that fits: `text` is cut at the limit.
@@ -268,8 +281,9 @@ impl Message {
 
     /// The whole frame. `InvalidArgument` when a field is too long.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        let descriptor = matches!(self, Message::KeyGrant { descriptor: true, .. });
-        let mut out = Writer::new(self.kind() as u16, if descriptor { FLAG_DESCRIPTOR } else { 0 });
+        let optional = if self.kind() == Kind::Ring { FLAG_OPTIONAL } else { 0 };
+        let descriptor = if self.has_descriptors() { FLAG_DESCRIPTOR } else { 0 };
+        let mut out = Writer::new(self.kind() as u16, descriptor | optional);
         self.encode_body(&mut out);
         out.finish()
     }
@@ -318,7 +332,7 @@ impl Message {
                 out.u32(*route);
                 out.u32(*count);
             }
-            Message::CreditsWanted { route } => out.u32(*route),
+            Message::CreditsWanted { route } | Message::Ring { route } => out.u32(*route),
             Message::KeyAsk { request, ask } => {
                 out.u32(*request);
                 out.u8(ask.ways);
@@ -356,8 +370,8 @@ impl Message {
                 (true, true) => Ok(Decoded::Ignored { descriptor, bytes: total }),
             };
         };
-        if descriptor && kind != Kind::KeyGrant {
-            return Err(broken("a descriptor with a message that has none"));
+        if descriptor && !matches!(kind, Kind::KeyGrant | Kind::Ring) || !descriptor && kind == Kind::Ring {
+            return Err(broken("descriptors with a message that has none, or none with one that has"));
         }
         let Some(body) = bytes.get(HEADER_BYTES..total) else { return Ok(Decoded::Partial) };
         let message = Message::decode_body(kind, descriptor, body)?;
@@ -403,6 +417,7 @@ impl Message {
             Kind::KeyRefused => Message::KeyRefused { request: from.u32()?, status: from.failure()? },
             Kind::KeyDropped => Message::KeyDropped { export_id: from.u64()? },
             Kind::KeyRevoked => Message::KeyRevoked { export_id: from.u64()? },
+            Kind::Ring => Message::Ring { route: from.u32()? },
         };
         from.end()?;
         Ok(message)

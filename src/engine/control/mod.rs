@@ -34,6 +34,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
@@ -190,6 +191,11 @@ impl Control {
     /// Lets the peer open `count` more sessions on the path whose our side is `route`.
     pub fn send_credits(&self, link: &Arc<Link>, route: u32, count: u32) {
         self.ask(Command::SendCredits { link: link.clone(), route, count });
+    }
+
+    /// Tells the peer that we read short frames of the path whose our side is `route` from a ring too.
+    pub fn offer_ring(&self, link: &Arc<Link>, route: u32, ends: [OwnedFd; 2]) {
+        self.ask(Command::OfferRing { link: link.clone(), route, ends });
     }
 
     /// Asks for more sessions on the path whose our side is `route`. Answered by [`Notice::Credits`] or

@@ -107,6 +107,13 @@ pub enum Notice {
         /// The peer's side.
         peer: Attach,
     },
+    /// The peer reads short frames of the path from memory that both map.
+    Ring {
+        /// Our route.
+        route: u32,
+        /// Memory and bell, not checked.
+        ends: [OwnedFd; 2],
+    },
     /// Answers an attach: the path is there.
     Attached {
         /// The link.

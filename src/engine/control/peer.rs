@@ -207,6 +207,11 @@ impl Peer {
                     tell(&path.inbox, Notice::Credits { link, route, count });
                 }
             }
+            Message::Ring { route } => {
+                if let (Some(path), Some(ends)) = (self.routes.get(&route), arrived.descriptors) {
+                    tell(&path.inbox, Notice::Ring { route, ends });
+                }
+            }
             Message::CreditsWanted { route } => {
                 if let Some(path) = self.routes.get(&route) {
                     tell(&path.inbox, Notice::CreditsWanted { link, route });
@@ -412,6 +417,14 @@ impl Peer {
         match self.routes.get(&route).map(|path| path.theirs) {
             Some(theirs) => self.send(core, &message(theirs), None),
             None => Ok(()),
+        }
+    }
+
+    /// Sends the ends of a ring for a path, unless it has ended.
+    pub fn offer_ring(&mut self, core: &Core, route: u32, ends: [OwnedFd; 2]) -> Result<()> {
+        match self.routes.get(&route).map(|path| path.theirs) {
+            Some(route) if self.link.local() => self.send(core, &Message::Ring { route }, Some(ends)),
+            _ => Ok(()),
         }
     }
 

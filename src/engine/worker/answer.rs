@@ -25,11 +25,8 @@ impl Core {
     pub(super) fn receive(&mut self, fabric: u64, message: &mut Message) {
         let data = std::mem::replace(&mut message.data, Data::None);
         let bytes = message.frame();
-        if let (Some((short, message)), Data::None) = (Short::decode(bytes), &data) {
-            return self.short_message(fabric, &short, message);
-        }
-        if let (Some(call), Data::None) = (short::decode(bytes), &data) {
-            return self.short_call(fabric, &call);
+        if matches!(data, Data::None) && self.receive_short(fabric, bytes) {
+            return;
         }
         let decoded = Frame::decode(bytes, data.len() as u64);
         let Ok(Parts { frame, kind, header, inline }) = decoded else {
@@ -57,6 +54,19 @@ impl Core {
             Kind::Reply => self.call_answered(fabric, peer, &frame, header, inline, data),
             Kind::Cancel => self.call_canceled(peer, channel, frame.request.get()),
         }
+    }
+
+    /// A short message, call or reply has come; `false` for anything else.
+    #[inline]
+    pub(super) fn receive_short(&mut self, fabric: u64, bytes: &[u8]) -> bool {
+        if let Some((short, message)) = Short::decode(bytes) {
+            self.short_message(fabric, &short, message);
+        } else if let Some(call) = short::decode(bytes) {
+            self.short_call(fabric, &call);
+        } else {
+            return false;
+        }
+        true
     }
 
     /// The peer that a route of ours names, if its frames come over this fabric.

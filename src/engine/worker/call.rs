@@ -102,9 +102,10 @@ impl Core {
             return false;
         }
         self.context.touch(&session);
+        let heard = session.is_heard();
         let pending = Pending::new(request.user_data, Op::Call, session);
         self.track(pending, request.timeout_us);
-        match self.send_compact(fabric, endpoint, Token::Op(id)) {
+        match self.send_compact(fabric, endpoint, Token::Op(id), heard) {
             Ok(Started::Done) => {}
             Ok(Started::Pending) => {
                 if let Some(pending) = self.ops.get_mut(id) {
@@ -142,6 +143,7 @@ impl Core {
             return false;
         }
         let Some(pending) = self.ops.remove(id) else { return false };
+        pending.session.hear();
         let length = call.payload.len() as u64;
         let latency = pending.started.map(|started| started.elapsed());
         pending.session.meter().ended(Op::Call, 0, length, Status::Ok, latency);
@@ -177,8 +179,9 @@ impl Core {
             length += ONCE;
         }
         let payload = std::mem::replace(&mut call.payload, Local::None);
+        let heard = pending.session.is_heard();
         let sent = match self.peers.id_at(index) {
-            Some(peer) => self.send_payload(peer, frame, &header[..length], &payload, Token::Op(id)),
+            Some(peer) => self.send_payload(peer, frame, &header[..length], &payload, Token::Op(id), heard),
             None => Err(Status::ConnectionLost),
         };
         let Some(pending) = self.ops.get_mut(id) else { return };
@@ -194,7 +197,7 @@ impl Core {
         }
     }
 
-    /// Sends a frame with a payload that may be of several pieces.
+    /// Sends a frame with a payload that may be of several pieces. `heard`: the peer knows the session.
     pub(super) fn send_payload(
         &mut self,
         peer: u64,
@@ -202,6 +205,7 @@ impl Core {
         header: &[u8],
         payload: &Local,
         token: Token,
+        heard: bool,
     ) -> Result<Started, Status> {
         let Some(to) = self.peers.get(peer) else { return Err(Status::ConnectionLost) };
         let (fabric, endpoint) = (to.fabric, to.open_endpoint().ok_or(Status::ConnectionLost)?);
@@ -210,7 +214,7 @@ impl Core {
             let short = !matches!(payload, Local::Span(_));
             let kind = frame.kind().filter(|_| short).ok_or(Status::Internal);
             if kind.is_ok_and(|kind| self.compact.fill_call(kind, &frame, header, payload.bytes())) {
-                return self.send_compact(fabric, endpoint, token);
+                return self.send_compact(fabric, endpoint, token, heard);
             }
             return self.send(peer, frame, header, payload, token);
         };
@@ -230,9 +234,19 @@ impl Core {
         started(worker.send_pieces(endpoint, bytes, spans, token.pack(), Protocol::Auto))
     }
 
-    /// Sends what was put together in one piece, UCX's shortest way if that is free.
-    fn send_compact(&mut self, fabric: u64, endpoint: EndpointId, token: Token) -> Result<Started, Status> {
+    /// Sends what was put together in one piece: by a ring if the peer has heard of the session, else UCX's shortest way
+    /// if that is free.
+    fn send_compact(
+        &mut self,
+        fabric: u64,
+        endpoint: EndpointId,
+        token: Token,
+        heard: bool,
+    ) -> Result<Started, Status> {
         let bytes = self.compact.as_bytes();
+        if heard && self.fabrics.put_short(fabric, bytes) {
+            return Ok(Started::Done);
+        }
         match self.fabrics.send_short(fabric, endpoint, bytes, token) {
             Some(true) => Ok(Started::Done),
             Some(false) => Ok(Started::Pending),
@@ -253,6 +267,9 @@ impl Core {
         let Some(id) = self.asked(peer, frame, &[Op::Call]) else {
             return self.bump(Count::LateReplies, 1);
         };
+        if let Some(pending) = self.ops.get(id) {
+            pending.session.hear();
+        }
         if frame.flags.get() & FLAG_REFUSED != 0 {
             let status = frame.reply_status();
             let status = if status.is_error() { status } else { Status::Protocol };

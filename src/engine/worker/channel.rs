@@ -78,6 +78,8 @@ pub(super) struct Channel {
     pub session: Arc<Session>,
     /// Messages that may be sent before the peer says that it took some.
     pub window: u32,
+    /// Messages went by UCX that the peer has perhaps not taken: none may overtake them.
+    pub detour: bool,
     /// Sends that wait for the window.
     pub blocked: VecDeque<u64>,
     /// Messages in the order of their arrival that cannot be delivered yet.
@@ -98,10 +100,17 @@ pub(super) enum Arriving {
 }
 
 impl Channel {
+    /// Whether the next message may go by a ring.
+    pub fn is_straight(&mut self) -> bool {
+        self.detour &= self.window < limits::MESSAGE_WINDOW;
+        !self.detour && self.session.is_heard()
+    }
+
     pub fn new(session: Arc<Session>) -> Channel {
         Channel {
             session,
             window: limits::MESSAGE_WINDOW,
+            detour: false,
             blocked: VecDeque::new(),
             arriving: VecDeque::new(),
             flushes: Flushes::default(),

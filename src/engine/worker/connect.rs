@@ -1,5 +1,6 @@
 //! Sessions and the peers below them: dialling, attaching, credits, opening, accepting, closing.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -123,6 +124,7 @@ impl Core {
                     self.drop_peer(id, if status == Status::Ok { Status::Canceled } else { status });
                 }
             }
+            Notice::Ring { route, ends } => self.join_ring(route, ends),
             Notice::CreditsWanted { link, route } => self.credits_wanted(&link, route),
             Notice::Credits { route, count, .. } => self.credits_came(route, count),
             Notice::CreditsRefused { route, status, .. } => self.credits_refused(route, status),
@@ -163,12 +165,35 @@ impl Core {
                 peer.route = theirs.route;
                 peer.credits = credits;
                 peer.stage = Stage::Up;
+                self.offer_ring(id);
                 self.open_waiting(id);
             }
             Err(error) => {
                 self.break_link(id, error.status, "no UCX endpoint");
                 self.peer_failed(id, &error);
             }
+        }
+    }
+
+    /// Tells a peer on this host that its short frames may come by a ring. Without one all goes by UCX.
+    fn offer_ring(&mut self, id: u64) {
+        let Some(peer) = self.peers.get(id) else { return };
+        let Some(link) = peer.link.clone().filter(|link| link.local()) else { return };
+        if !self.fabrics.is_own(peer.fabric) {
+            return;
+        }
+        match self.fabrics.open_ring(peer.fabric) {
+            Ok(ends) => self.context.control().offer_ring(&link, self.route_of(id), ends),
+            Err(error) => tracing::warn!(%error, "no ring for a peer on this host"),
+        }
+    }
+
+    fn join_ring(&mut self, route: u32, ends: [OwnedFd; 2]) {
+        let Some(peer) = self.peer_of(route).and_then(|id| self.peers.get(id)) else { return };
+        if self.fabrics.is_own(peer.fabric)
+            && let Err(error) = self.fabrics.join_ring(peer.fabric, ends)
+        {
+            tracing::warn!(%error, "a peer's ring is not used");
         }
     }
 
@@ -208,6 +233,7 @@ impl Core {
                     peer.endpoint = Some(endpoint);
                     peer.granted = granted;
                 }
+                self.offer_ring(id);
             }
             Err(error) => {
                 tracing::warn!(%error, "a peer could not be attached");

@@ -16,8 +16,9 @@ use crate::engine::context::Context;
 use crate::engine::control::Notice;
 use crate::engine::fabric::FabricKey;
 use crate::engine::inbox::Inbox;
+use crate::engine::ring::{RingReader, RingWriter};
 use crate::engine::slots::Slots;
-use crate::limits;
+use crate::limits::{self, COMPACT_FRAME};
 use crate::status::{Error, Result, Status};
 use crate::ucx::{self, Data, EndpointId, Message, Protocol, UcsStatus};
 
@@ -83,6 +84,9 @@ pub(super) struct Ended {
 struct Fabric {
     key: FabricKey,
     worker: ucx::Worker<Span>,
+    /// Of a peer's own: where its short frames come in, and where ours go out.
+    reader: Option<RingReader>,
+    writer: Option<RingWriter>,
     /// Endpoints of silent peers, to be closed when UCX says that they failed.
     abandoned: Vec<EndpointId>,
 }
@@ -165,12 +169,33 @@ impl Fabrics {
         // Armed or not, an epoll set never reads: only whoever sleeps arms.
         self.watch(worker.event_source()?)?;
         worker.progress()?;
-        Ok(self.list.insert(Fabric { key: key.clone(), worker, abandoned: Vec::new() }))
+        let (reader, writer, abandoned) = (None, None, Vec::new());
+        Ok(self.list.insert(Fabric { key: key.clone(), worker, reader, writer, abandoned }))
     }
 
     /// Whether a fabric is a peer's own.
     pub fn is_own(&self, fabric: u64) -> bool {
         self.list.get(fabric).is_some_and(|fabric| fabric.key.is_shared())
+    }
+
+    /// Makes a ring for the short frames of a fabric's only peer: what that one needs to write to it.
+    pub fn open_ring(&mut self, fabric: u64) -> Result<[OwnedFd; 2]> {
+        let (reader, ends) = RingReader::new()?;
+        self.watch(reader.bell())?;
+        self.of(fabric)?.reader = Some(reader);
+        Ok(ends)
+    }
+
+    /// Sends short frames by the peer's ring from now on.
+    pub fn join_ring(&mut self, fabric: u64, ends: [OwnedFd; 2]) -> Result<()> {
+        self.of(fabric)?.writer = Some(RingWriter::new(ends)?);
+        Ok(())
+    }
+
+    /// The length of the next short frame that came by a ring.
+    #[inline]
+    pub fn next_short(&mut self, fabric: u64, into: &mut [u8; COMPACT_FRAME]) -> Option<usize> {
+        self.list.get_mut(fabric)?.reader.as_mut()?.take(into)
     }
 
     /// Lets a peer's own fabric go, as soon as may be.
@@ -197,6 +222,7 @@ impl Fabrics {
             }
             if let Some(fabric) = self.list.remove(leaving.fabric) {
                 let _ = fabric.worker.event_source().map(|source| epoll::delete(&self.epoll, source));
+                let _ = fabric.reader.as_ref().map(|reader| epoll::delete(&self.epoll, reader.bell()));
                 if dead {
                     fabric.worker.bereave()
                 } else {
@@ -322,6 +348,13 @@ impl Fabrics {
         self.list.get_mut(fabric)?.worker.send_short(endpoint, frame, token.pack())
     }
 
+    /// Sends a frame by the peer's ring; `false` when there is none, or no room in it.
+    #[inline]
+    pub fn put_short(&mut self, fabric: u64, frame: &[u8]) -> bool {
+        let writer = self.list.get_mut(fabric).and_then(|of| of.writer.as_mut());
+        writer.is_some_and(|writer| writer.put(frame))
+    }
+
     /// Sends a frame, with bytes beside it or without.
     pub fn send(
         &mut self,
@@ -355,7 +388,15 @@ impl Fabrics {
 
     /// Asks every fabric for a wake-up; `false` if one has work to do first.
     pub fn arm(&mut self) -> Result<bool> {
-        self.list.values_mut().try_fold(true, |armed, fabric| Ok(armed && fabric.worker.arm()?))
+        self.list.values_mut().try_fold(true, |armed, fabric| {
+            let quiet = armed && fabric.worker.arm()?;
+            Ok(quiet && fabric.reader.as_mut().is_none_or(RingReader::arm))
+        })
+    }
+
+    /// Whoever slept is awake: nobody needs to ring.
+    pub fn disarm(&mut self) {
+        self.list.values_mut().filter_map(|fabric| fabric.reader.as_mut()).for_each(RingReader::disarm);
     }
 
     /// Sleeps until something rings.

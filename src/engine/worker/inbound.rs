@@ -214,6 +214,7 @@ impl Core {
         let left = frame.deadline.get();
         call.deadline =
             if left > 0 { Instant::now().checked_add(Duration::from_nanos(left)) } else { None };
+        call.session.hear();
         call.seat.occupy();
         calls.insert(request, call.seat.id());
         *bytes = total;
@@ -237,7 +238,7 @@ impl Core {
             return self.send_frame(peer, frame, &[]);
         }
         let body = Local::Copied(kept.body);
-        let sent = self.send_payload(peer, frame, &kept.header.to_wire(), &body, Token::Frame);
+        let sent = self.send_payload(peer, frame, &kept.header.to_wire(), &body, Token::Frame, false);
         if let Err(status) = sent {
             self.refuse_frame(peer, asked, false, status);
         }
@@ -391,7 +392,7 @@ impl Core {
             frame.deadline = (retry_after.as_nanos() as u64).into();
             return self.send_frame(call.peer, frame, &[]);
         }
-        let sent = self.send_payload(call.peer, frame, &header.to_wire(), body, Token::Served(call.peer));
+        let sent = self.send_payload(call.peer, frame, &header.to_wire(), body, Token::Served(call.peer), true);
         match (sent, self.peers.get_mut(call.peer)) {
             (Ok(Started::Pending), Some(to)) => to.serving += 1,
             (Err(status), Some(_)) => {

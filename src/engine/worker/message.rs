@@ -86,17 +86,23 @@ impl Core {
         if channel.window == 0 || !channel.blocked.is_empty() {
             return false;
         }
+        let straight = channel.is_straight();
         let id = self.ops.next_id();
         let began = self.sampling().then(Instant::now);
         let short = Short::new(route, number, session.consumed() as u16);
         if self.compact.fill_short(short, data).is_err() {
             return false;
         }
-        let sent = self.fabrics.send_short(fabric, endpoint, self.compact.as_bytes(), Token::Op(id));
+        let by_ring = straight && self.fabrics.put_short(fabric, self.compact.as_bytes());
+        let sent = match by_ring {
+            true => Some(true),
+            false => self.fabrics.send_short(fabric, endpoint, self.compact.as_bytes(), Token::Op(id)),
+        };
         // Nothing has happened then, and the long way finds the words.
         let Some(gone) = sent else { return false };
         if let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number)) {
             channel.window -= 1;
+            channel.detour |= !by_ring;
         }
         session.forget_consumed();
         self.context.touch(session);
@@ -125,6 +131,7 @@ impl Core {
             return channel.blocked.push_back(id);
         }
         channel.window -= 1;
+        channel.detour = true;
         let mut frame = Frame::new(Kind::Message, 0, number, id);
         frame.credits = pending.session.take_consumed().into();
         let payload = std::mem::replace(&mut pending.local, Local::None);
@@ -167,6 +174,7 @@ impl Core {
         if message.len() > INLINE_MESSAGE {
             return false;
         }
+        channel.session.hear();
         let credits = u32::from(short.credits.get());
         channel.window = channel.window.saturating_add(credits).min(limits::MESSAGE_WINDOW);
         self.context.touch(&channel.session);
@@ -189,6 +197,7 @@ impl Core {
             drop(data);
             return self.break_peer(peer, Status::Protocol);
         }
+        channel.session.hear();
         self.context.touch(&channel.session);
         if length as usize <= INLINE_MESSAGE {
             let event = match data {
