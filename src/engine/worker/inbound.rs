@@ -1,7 +1,7 @@
 //! The called: a call is checked and counted, waits its turn, and is answered exactly once.
 
-use std::collections::{HashMap, HashSet};
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ use super::fair::Queues;
 use super::message::Incoming;
 use super::work::Local;
 use crate::engine::buffer::Buffer;
-use crate::engine::context::Context;
 use crate::engine::call::{Answer, CALLS, Call, Header, Inbound, Kept, Once, Payload, Verdict};
+use crate::engine::context::Context;
 use crate::engine::frame::{FLAG_ONCE, FLAG_REFUSED, Frame, Kind};
 use crate::engine::options::Mode;
 use crate::engine::pool::UNINITIALISED;
@@ -212,8 +212,7 @@ impl Core {
         (call.method, call.header, call.once) = (frame.method.get(), header, once);
         (call.one_way, call.length) = (one_way, length);
         let left = frame.deadline.get();
-        call.deadline =
-            if left > 0 { Instant::now().checked_add(Duration::from_nanos(left)) } else { None };
+        call.deadline = if left > 0 { Instant::now().checked_add(Duration::from_nanos(left)) } else { None };
         call.session.hear();
         call.seat.occupy();
         calls.insert(request, call.seat.id());
@@ -392,7 +391,8 @@ impl Core {
             frame.deadline = (retry_after.as_nanos() as u64).into();
             return self.send_frame(call.peer, frame, &[]);
         }
-        let sent = self.send_payload(call.peer, frame, &header.to_wire(), body, Token::Served(call.peer), true);
+        let sent =
+            self.send_payload(call.peer, frame, &header.to_wire(), body, Token::Served(call.peer), true);
         match (sent, self.peers.get_mut(call.peer)) {
             (Ok(Started::Pending), Some(to)) => to.serving += 1,
             (Err(status), Some(_)) => {

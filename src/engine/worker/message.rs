@@ -123,17 +123,30 @@ impl Core {
     pub(super) fn issue_message(&mut self, id: u64) {
         let Some(pending) = self.ops.get_mut(id) else { return };
         let (index, number) = pending.session.place();
-        let peer = self.peers.id_at(index).and_then(|id| self.peers.get_mut(id));
-        let Some(channel) = peer.and_then(|peer| peer.channels.get(number)) else {
+        let Some(peer) = self.peers.id_at(index).and_then(|id| self.peers.get_mut(id)) else {
+            return self.settle(id, Outcome::of(Status::ConnectionLost));
+        };
+        let (fabric, route, up) = (peer.fabric, peer.route, peer.open_endpoint().is_some());
+        let Some(channel) = peer.channels.get(number) else {
             return self.settle(id, Outcome::of(Status::ConnectionLost));
         };
         if channel.window == 0 {
             return channel.blocked.push_back(id);
         }
+        let straight = up && channel.is_straight();
         channel.window -= 1;
+        let credits = pending.session.take_consumed();
+        if let (Local::Inline(message), true) = (&pending.local, straight) {
+            let short = Short::new(route, number, credits as u16);
+            let filled = self.compact.fill_short(short, message.as_slice()).is_ok();
+            if filled && self.fabrics.put_short(fabric, self.compact.as_bytes()) {
+                let length = message.as_slice().len() as u64;
+                return self.settle(id, Outcome::moved(length));
+            }
+        }
         channel.detour = true;
         let mut frame = Frame::new(Kind::Message, 0, number, id);
-        frame.credits = pending.session.take_consumed().into();
+        frame.credits = credits.into();
         let payload = std::mem::replace(&mut pending.local, Local::None);
         self.send_op(id, index, frame, &[], &payload);
     }
