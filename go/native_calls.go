@@ -87,6 +87,11 @@ func exporterOpen(context uint64, address, dir string, o *ExportOptions) (uint64
 	return uint64(exporter.id), failure("export", status, &e)
 }
 
+func exporterAdd(exporter uint64, dir, indexDir string) error {
+	var e C.rde_error
+	return failure("export", C.rde_exporter_add(C.rde_exporter{C.uint64_t(exporter)}, text(dir), text(indexDir), &e), &e)
+}
+
 func exporterAddress(exporter uint64) string {
 	var text [C.RDE_ADDRESS_MAX + 1]C.char
 	var length C.size_t

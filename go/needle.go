@@ -45,6 +45,10 @@ func (e *Engine) Export(address, dir string, options ExportOptions) (*Exporter, 
 	return x, nil
 }
 
+// Add serves the volumes of another folder, too; `indexDir` is where its indexes are, empty is beside the data. Of a volume
+// that is in several folders, the first one's is served.
+func (x *Exporter) Add(dir, indexDir string) error { return exporterAdd(x.id, dir, indexDir) }
+
 // Address is where the exporter is, in the form to dial, with the port that was picked.
 func (x *Exporter) Address() string { return x.address }
 

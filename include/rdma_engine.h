@@ -2373,6 +2373,25 @@ rde_status rde_exporter_open(rde_context context,
                              rde_error *error);
 
 /**
+ * Has an exporter serve the volumes of another folder, too. Of a volume that is in several folders, the first one's is
+ * served.
+ *
+ * Parameters: `exporter` in. `dir` in, a path, for the call. `index_dir` in, a path, where its indexes are; empty is beside
+ * the data; for the call. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: a path that cannot be read; STALE_HANDLE; LIMIT_REACHED: 256 folders; IO: no such folder.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: while the folders are looked through, milliseconds.
+ * On failure: nothing has changed.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_exporter_add(rde_exporter exporter,
+                            rde_bytes dir,
+                            rde_bytes index_dir,
+                            rde_error *error);
+
+/**
  * The address an exporter is at, in the form to dial, with the port that was picked.
  *
  * Parameters: `exporter` in. `out_text` out, room for `capacity` bytes, NUL-terminated; nullable with a capacity of 0.

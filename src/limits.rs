@@ -86,3 +86,6 @@ pub const ONCE_SLOTS: u16 = 1 << 10;
 
 /// Clients whose replies are kept in one context: the one that was silent for longest goes first.
 pub const ONCE_CLIENTS: usize = 4_096;
+
+/// Folders of one exporter: a volume server has one a disk.
+pub const EXPORTER_FOLDERS: usize = 256;

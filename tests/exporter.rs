@@ -156,6 +156,29 @@ fn volumes_come_grow_and_go() {
     fixture.close();
 }
 
+#[test]
+fn the_first_folder_that_has_a_volume_serves_it() {
+    let (_, address, options) = roads().swap_remove(0);
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let indexes = tempfile::tempdir().unwrap();
+    Writer::create(first.path(), "1", Format::default()).put(&put(1, 1));
+    for (base, version) in [("1", 2), ("2", 3)] {
+        let mut writer = Writer::create(second.path(), base, Format::default());
+        writer.put(&put(1, version));
+        fs::rename(writer.path("idx"), indexes.path().join(format!("{base}.idx"))).unwrap();
+    }
+    let fixture = Fixture::new(&address, &options, first.path());
+    assert_eq!(fixture.read(&file_id(2, 1)), Err(Status::NotFound));
+    let add = |dir: &Path| fixture.exporter.add(dir.to_owned(), Some(indexes.path().to_owned()));
+    assert_eq!(add(&second.path().join("none")).unwrap_err().status, Status::Io);
+    add(second.path()).unwrap();
+    assert_eq!(fixture.read(&file_id(2, 1)), Ok(data(1, 3)));
+    assert_eq!(fixture.read(&file_id(1, 1)), Ok(data(1, 1)));
+    let refused = (0..300).find_map(|_| add(second.path()).err());
+    assert_eq!(refused.unwrap().status, Status::LimitReached);
+    fixture.close();
+}
+
 /// What these bytes are.
 fn what(got: &[u8]) -> String {
     let known = (1..=20).flat_map(|id| (0..400).map(move |version| (id, version)));

@@ -90,6 +90,35 @@ pub unsafe extern "C" fn rde_exporter_open(
     })
 }
 
+/// Has an exporter serve the volumes of another folder, too. Of a volume that is in several folders, the first one's is
+/// served.
+///
+/// Parameters: `exporter` in. `dir` in, a path, for the call. `index_dir` in, a path, where its indexes are; empty is beside
+/// the data; for the call. `error` out, nullable.
+/// Completion: none.
+/// Returns: OK; INVALID_ARGUMENT: a path that cannot be read; STALE_HANDLE; LIMIT_REACHED: 256 folders; IO: no such folder.
+/// Threads: any, concurrently; not from a signal handler.
+/// Blocks: while the folders are looked through, milliseconds.
+/// On failure: nothing has changed.
+/// Since: 0.1
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn rde_exporter_add(
+    exporter: rde_exporter,
+    dir: rde_bytes,
+    index_dir: rde_bytes,
+    error: *mut rde_error,
+) -> rde_status {
+    guard(exporter.id, error, || {
+        // SAFETY: forwarded from the caller.
+        let dir = unsafe { path(dir, "dir") }?;
+        // SAFETY: forwarded from the caller.
+        let index_dir = unsafe { path(index_dir, "index_dir") }?;
+        let index_dir = Some(index_dir).filter(|dir| !dir.as_os_str().is_empty());
+        handle::exporter(exporter)?.0.add(dir, index_dir)
+    })
+}
+
 /// The address an exporter is at, in the form to dial, with the port that was picked.
 ///
 /// Parameters: `exporter` in. `out_text` out, room for `capacity` bytes, NUL-terminated; nullable with a capacity of 0.

@@ -32,7 +32,7 @@ impl Default for ExporterOptions {
     }
 }
 
-/// Serves the needles of a folder's volumes until it is closed or dropped. It never writes there.
+/// Serves the needles of folders' volumes until it is closed or dropped. It never writes there.
 pub struct Exporter {
     server: Server,
     directory: Arc<Directory>,
@@ -52,6 +52,12 @@ impl Exporter {
         let methods = Methods::new().on_blocking(METHOD, move |call| needles.answer(call));
         let server_options = ServerOptions { blocking_threads: options.threads, ..ServerOptions::default() };
         Ok(Exporter { server: Server::open(context, address, methods, &server_options)?, directory })
+    }
+
+    /// Serves the volumes of another folder, too; of a volume that is in several, the first folder's. Errors:
+    /// `LimitReached`; `Io` when there is no such folder.
+    pub fn add(&self, dir: PathBuf, index_dir: Option<PathBuf>) -> Result<()> {
+        self.directory.add(dir, index_dir)
     }
 
     /// The address it is bound to, with the real port.
