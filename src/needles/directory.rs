@@ -61,10 +61,14 @@ impl Directory {
         Ok(())
     }
 
-    /// A volume, opened if it is not. Errors: `NotFound`, and those of [`Volume::open`].
-    pub fn volume(&self, id: u32) -> Result<Arc<Volume>> {
+    /// A volume, opened if it is not; unless it may `wait`, `NotReady` then. Errors: `NotFound`, and those of
+    /// [`Volume::open`].
+    pub fn volume(&self, id: u32, wait: bool) -> Result<Arc<Volume>> {
         if let Some(volume) = self.open.read().get(&id) {
             return Ok(volume.clone());
+        }
+        if !wait {
+            return Err(Status::NotReady.into());
         }
         let mut known = self.known.lock();
         if let Some(volume) = self.open.read().get(&id) {
