@@ -292,7 +292,8 @@ impl View {
             ));
         }
         let entry = self.generation.index.get(id.needle, options.wait)?.ok_or(Status::NotFound)?;
-        if entry.deleted && (!options.read_deleted || entry.is_tombstone()) {
+        // Of an empty file no bytes are left that could be read; HTTP says so, too.
+        if entry.deleted && (!options.read_deleted || entry.is_tombstone() || entry.size == 0) {
             return Err(Status::Deleted.into());
         }
         Ok(Location {
