@@ -15,7 +15,7 @@ import (
 )
 
 // PortOffset is where a volume server's exporter listens: this much above its HTTP port.
-const PortOffset = 20000
+const PortOffset = rdmaengine.NeedlePortOffset
 
 // Options of a reader; the zero value of each field takes its default.
 type Options struct {
