@@ -37,4 +37,13 @@ func TestSameBytesAndVerdicts(t *testing.T) {
 		step("C, batches, "+r.name, func(c *cluster) { c.fromC(r, "batch", files, e) })
 		step("reader, "+r.name, func(c *cluster) { c.throughReader(r, files) })
 	}
+	step("wrong cookies", func(c *cluster) { c.wrongCookies(files[:min(len(files), 200)]) })
+	step("a flipped bit", func(c *cluster) { c.flippedBit(files[:min(len(files), 60)]) })
+	step("while a writer overwrites and volumes are vacuumed", func(c *cluster) { c.whileWriting(seed) })
+	step("vacuumed", func(c *cluster) { c.oneByOne(roads[0], files, c.expect(files)) })
+	for _, r := range roads {
+		step("the exporter is killed, "+r.name, func(c *cluster) { c.exporterKilled(r, files) })
+	}
+	step("while the server restarts", func(c *cluster) { c.whileRestarting(files) })
+	step("restarted", func(c *cluster) { c.oneByOne(roads[1], files, c.expect(files)) })
 }
