@@ -37,10 +37,13 @@ type cluster struct {
 
 var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}, Timeout: patience}
 
+var portsTried = os.Getpid()
+
 // freePort is a port below 45,535 whose gRPC and exporter ports are free, too.
 func freePort(t testing.TB) int {
-	for try := 0; try < 1000; try++ {
-		port := 12_000 + (os.Getpid()*37+try*101)%30_000
+	for range 1000 {
+		portsTried++
+		port := 12_000 + portsTried*101%30_000
 		all := true
 		for _, offset := range []int{0, 10_000, seaweedfs.PortOffset} {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+offset))
@@ -64,11 +67,7 @@ func start(t testing.TB, security string, more ...string) *cluster {
 		t.Skip("RDE_WEED is not set: tests/seaweedfs.sh does it all")
 	}
 	c := &cluster{t: t, dir: t.TempDir(), more: more}
-	c.master = freePort(t)
-	c.volume = freePort(t)
-	for c.volume == c.master {
-		c.volume++
-	}
+	c.master, c.volume = freePort(t), freePort(t)
 	for _, dir := range c.dirs() {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
