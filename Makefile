@@ -73,6 +73,7 @@ test:
 	tests/netns.sh
 	tests/install.sh
 	tests/go.sh
+	tests/seaweedfs.sh
 	tests/readme.sh
 
 # What takes longer: fuzzing, Miri, documentation as errors. Sanitizers and valgrind are in `test`.

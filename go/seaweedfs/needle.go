@@ -1,11 +1,13 @@
 package seaweedfs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/seaweedfs/seaweedfs/weed/util"
 	"github.com/seaweedfs/seaweedfs/weed/wdclient"
 
 	"rdma-engine/rdmaengine"
@@ -95,6 +97,35 @@ func (r *Reader) part(ctx context.Context, to *peer, fileID string, offset, size
 	if err := fill(data, &needle, false); err != nil {
 		r.stats.failed(err)
 		return nil, err
+	}
+	r.stats.done(started, len(data))
+	return data, nil
+}
+
+// ReadAll reads a whole file's clear bytes from the volume server at "host:port"; it waits for the session to be dialled.
+// Chunk manifests are an error.
+func (r *Reader) ReadAll(ctx context.Context, server, fileID string) ([]byte, error) {
+	to, err := r.peers.connect(ctx, server)
+	if err != nil {
+		return nil, err
+	}
+	session := to.session.Load()
+	if session == nil {
+		return nil, errNoExporter
+	}
+	started := time.Now()
+	needle, err := r.read(ctx, to, session, fileID, rdmaengine.NeedleOptions{Token: r.options.Token(fileID)})
+	if err != nil {
+		r.stats.failed(err)
+		return nil, err
+	}
+	defer needle.Release()
+	data := bytes.Clone(needle.Bytes())
+	if needle.Compressed {
+		if data, err = util.DecompressData(data); err != nil {
+			r.stats.failed(err)
+			return nil, err
+		}
 	}
 	r.stats.done(started, len(data))
 	return data, nil

@@ -133,6 +133,34 @@ func (c *cluster) wrongCookies(files []*file) {
 	}
 }
 
+// asMount reads as the mount's RDMA client did: all bytes or an error.
+func (c *cluster) asMount(files []*file) {
+	lookup := func(_ context.Context, fileID string) ([]string, error) { return []string{c.url(fileID)}, nil }
+	mount, err := seaweedfs.NewRDMAMountClient("", lookup, 8, 5000)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer mount.Close()
+	good := 0
+	for _, f := range files {
+		if f.deleted || f.length < 300 || f.length > 1<<20 {
+			continue
+		}
+		data, byEngine, err := mount.ReadNeedle(context.Background(), f.id, 100, uint64(f.length-100))
+		gzip := c.overHTTP(f.id, "", "").gzip
+		if byEngine != (err == nil) || byEngine == gzip || !gzip && string(data) != string(f.bytes()[100:]) {
+			c.t.Errorf("%s (gzip %v): %d bytes, %v, %v", f.id, gzip, len(data), byEngine, err)
+		}
+		if data, _, err = mount.ReadNeedle(context.Background(), f.id, 100, uint64(f.length)); err == nil {
+			c.t.Errorf("%s: %d bytes where fewer are", f.id, len(data))
+		}
+		good += btoi(byEngine)
+	}
+	if stats := mount.GetStats(); stats["successful_reads"] != int64(good) || good == 0 || !mount.IsHealthy() {
+		c.t.Errorf("%d reads, %v", good, stats)
+	}
+}
+
 // flippedBit: damaged data is refused, and nobody sees it for good.
 func (c *cluster) flippedBit(files []*file) {
 	engine, session := c.dial(roads[0])

@@ -38,6 +38,7 @@ func TestSameBytesAndVerdicts(t *testing.T) {
 		step("reader, "+r.name, func(c *cluster) { c.throughReader(r, files) })
 	}
 	step("wrong cookies", func(c *cluster) { c.wrongCookies(files[:min(len(files), 200)]) })
+	step("as the mount did", func(c *cluster) { c.asMount(files[:min(len(files), 200)]) })
 	step("a flipped bit", func(c *cluster) { c.flippedBit(files[:min(len(files), 60)]) })
 	step("while a writer overwrites and volumes are vacuumed", func(c *cluster) { c.whileWriting(seed) })
 	step("vacuumed", func(c *cluster) { c.oneByOne(roads[0], files, c.expect(files)) })

@@ -45,6 +45,9 @@ func run(args []string, settings settings) int {
 			return 0
 		}
 	}
+	if args[0] == "rdma.cat" {
+		return cat(args[1:], settings)
+	}
 	for _, cmd := range command.Commands {
 		if cmd.Name() != args[0] || cmd.Run == nil {
 			continue
@@ -79,6 +82,7 @@ func usage() {
 			fmt.Fprintf(os.Stderr, "    %-24s %s\n", cmd.Name(), cmd.Short)
 		}
 	}
+	fmt.Fprintf(os.Stderr, "    %-24s %s\n", "rdma.cat", "write a file of a volume server to the output, read through the engine alone")
 	fmt.Fprint(os.Stderr, "\nhelp COMMAND says more, help rdma lists the engine's settings. Logging options:\n")
 	flag.PrintDefaults()
 }

@@ -46,11 +46,11 @@ func takeSettings(args []string, environment func(string) (string, bool)) (setti
 	}
 	var rest []string
 	for i, arg := range args {
-		name, ours := strings.CutPrefix(strings.TrimPrefix(arg, "-"), "-rdma.")
+		name, ours := strings.CutPrefix(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "rdma.")
 		if arg == "--" {
 			return s, append(rest, args[i:]...), nil
 		}
-		if !ours {
+		if !ours || arg[0] != '-' {
 			rest = append(rest, arg)
 			continue
 		}
