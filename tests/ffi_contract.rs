@@ -253,6 +253,9 @@ const CLOSES: &[Call] = &[
 
 /// Functions without a handle.
 const FREE: &[&str] = &[
+    "rde_needle_check",
+    "rde_needles_decode",
+    "rde_needles_encode",
     "rde_abi_version",
     "rde_version_string",
     "rde_status_name",

@@ -61,7 +61,8 @@ mod tests {
     fn forms_and_refusals() {
         let ask = |text: &str, flags| Ask::new(text.as_bytes(), 1, 2, flags, None).map_err(|e| e.status);
         let id = FileId { volume: 3, needle: 1, cookie: 0x6370_37d6 };
-        for text in ["3,01637037d6", "/3/01637037d6/name.jpg", "3,01637037d6?jwt=", "3,01637037d6?jwt=a.b.c"] {
+        for text in ["3,01637037d6", "/3/01637037d6/name.jpg", "3,01637037d6?jwt=", "3,01637037d6?jwt=a.b.c"]
+        {
             assert_eq!(ask(text, read::ALL), Ok(Ask { id, offset: 1, len: 2, flags: read::ALL }), "{text}");
         }
         for text in ["", "3", "3,01637037d6?", "3,01637037d6?width=7", "3,01637037d6?jw", "?jwt=a"] {

@@ -32,7 +32,9 @@ pub struct Entry {
 }
 
 /// What became of one read: 64 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
 #[repr(C)]
 pub struct Row {
     /// A number of [`Status`]. With `TRUNCATED` the needle is longer than any answer can be, and `data_length` says how

@@ -15,10 +15,13 @@ pub fn exporter_address(server: &str, offset: u16) -> Result<String> {
     };
     let (host, port) = server.rsplit_once(':').ok_or_else(invalid)?;
     let digits = !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit());
-    let port = port.parse::<u16>().ok().filter(|port| digits && *port > 0).and_then(|port| port.checked_add(offset));
+    let port =
+        port.parse::<u16>().ok().filter(|port| digits && *port > 0).and_then(|port| port.checked_add(offset));
     let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
     match port {
-        Some(port) if !host.is_empty() && !bare_v6 && !host.contains('/') => Ok(format!("tcp://{host}:{port}")),
+        Some(port) if !host.is_empty() && !bare_v6 && !host.contains('/') => {
+            Ok(format!("tcp://{host}:{port}"))
+        }
         _ => Err(invalid()),
     }
 }
@@ -34,7 +37,9 @@ mod tests {
         assert_eq!(address("volume-3.example:8080").as_deref(), Some("tcp://volume-3.example:28080"));
         assert_eq!(address("[::1]:8080").as_deref(), Some("tcp://[::1]:28080"));
         assert_eq!(exporter_address("h:8080", 5).unwrap(), "tcp://h:8085");
-        for bad in ["", "h", ":8080", "h:", "h:0", "h:+1", "h:x", "h:45536", "h:70000", "::1:8080", "http://h:80"] {
+        for bad in
+            ["", "h", ":8080", "h:", "h:0", "h:+1", "h:x", "h:45536", "h:70000", "::1:8080", "http://h:80"]
+        {
             assert_eq!(address(bad), None, "{bad}");
         }
     }

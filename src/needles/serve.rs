@@ -99,7 +99,10 @@ impl Needles {
         let longest = self.context.options().max_message;
         let longest = if asked.offset == 0 { longest } else { longest.min(asked.offset) };
         if longest < ROW as u64 {
-            return Err(Error::new(Status::InvalidArgument, "an answer of that length has no room for a row"));
+            return Err(Error::new(
+                Status::InvalidArgument,
+                "an answer of that length has no room for a row",
+            ));
         }
         let (plan, bytes) = self.plan(&reads, longest, wait)?;
         let mut draft = Draft::new(&self.context, bytes as u64)?;

@@ -230,7 +230,10 @@ impl Volume {
         match generation.index.follow(&generation.data, wait)? {
             Change::Rewritten => Ok(false),
             Change::UpToDate if !names && !self.names_due() => Ok(true),
+            // To look at names may wait for the disk too; and whoever looks has to open what he finds.
+            _ if !wait => Err(Status::NotReady.into()),
             Change::UpToDate | Change::Renamed => {
+                self.names_checked_ms.store(self.now_ms(), Ordering::Relaxed);
                 if generation.is_current(&self.paths) {
                     generation.index.confirm()?;
                     return Ok(generation.index.follow(&generation.data, wait)? == Change::UpToDate);
@@ -242,15 +245,13 @@ impl Volume {
         }
     }
 
-    /// Whether the names are to be looked at; true for one of the threads that ask.
+    /// Whether the names are to be looked at.
     fn names_due(&self) -> bool {
-        let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
-        let checked = self.names_checked_ms.load(Ordering::Relaxed);
-        now.saturating_sub(checked) >= NAMES_EVERY_MS
-            && self
-                .names_checked_ms
-                .compare_exchange(checked, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+        self.now_ms().saturating_sub(self.names_checked_ms.load(Ordering::Relaxed)) >= NAMES_EVERY_MS
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
     /// Opens the files anew, unless another thread did so since `old` was current.

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 )
 
 // filesCount of the corpus; RDE_FILES has fewer or more.
@@ -113,8 +114,14 @@ func store(c *cluster, f *file, twice bool) (err error) {
 	if f.text {
 		name = "words.txt"
 	}
-	if f.id, err = c.assign(query); err != nil {
-		return err
+	// While volumes are made there may be none to write to.
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if f.id, err = c.assign(query); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			return err
+		}
 	}
 	if twice {
 		if err := c.upload(f.id, query, name, content(f.seed+1, f.length/2+3, f.text)); err != nil {
