@@ -81,11 +81,12 @@ check: test
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --workspace
 	scripts/check.sh
 
-# Beside raw UCX and RocksDB, interleaved; the tables and target/bench.json.
+# Beside raw UCX, RocksDB and SeaweedFS's HTTP, interleaved; the tables and target/bench.json.
 bench:
 	@scripts/setup.sh bench
 	$(MAKE) -C benches bench
 	$(MAKE) -C benches kv
+	$(MAKE) -C benches seaweedfs
 
 # A server under traffic for SOAK_SECONDS (600): memory and descriptors must not grow.
 soak: lib
