@@ -79,6 +79,7 @@ test:
 # What takes longer: fuzzing, Miri, documentation as errors. Sanitizers and valgrind are in `test`.
 check: test
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --workspace
+	RDE_SLOW=1 PROFILE=dev tests/seaweedfs.sh
 	scripts/check.sh
 
 # Beside raw UCX, RocksDB and SeaweedFS's HTTP, interleaved; the tables and target/bench.json.

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -37,13 +38,12 @@ type cluster struct {
 
 var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}, Timeout: patience}
 
-var portsTried = os.Getpid()
+var portsTried atomic.Int64 // from the process id on, so that two runs rarely meet
 
 // freePort is a port below 45,535 whose gRPC and exporter ports are free, too.
 func freePort(t testing.TB) int {
 	for range 1000 {
-		portsTried++
-		port := 12_000 + portsTried*101%30_000
+		port := 12_000 + (os.Getpid()+int(portsTried.Add(1)))*101%30_000
 		all := true
 		for _, offset := range []int{0, 10_000, seaweedfs.PortOffset} {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+offset))

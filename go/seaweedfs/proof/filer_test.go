@@ -5,13 +5,18 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
+	"syscall"
 	"testing"
 )
 
 // TestFiler: a filer of the same program reads its chunks through the engine, without a change to SeaweedFS.
 func TestFiler(t *testing.T) {
+	t.Parallel()
 	filer, metrics := freePort(t), freePort(t)
 	c := start(t, "", "-filer", "-filer.maxMB=1", fmt.Sprintf("-filer.port=%d", filer), fmt.Sprintf("-metricsPort=%d", metrics))
 	at := fmt.Sprintf("http://127.0.0.1:%d/some/file.bin", filer)
@@ -66,4 +71,38 @@ func TestFiler(t *testing.T) {
 	if after := reads(); after < before+11 {
 		t.Errorf("the engine has read %d chunks of 14", after-before)
 	}
+	t.Run("mount", func(t *testing.T) { c.mounted(t, filer, data) })
+}
+
+// mounted reads the file through a mount of the same program.
+func (c *cluster) mounted(t *testing.T, filer int, data []byte) {
+	device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil || os.Geteuid() != 0 {
+		t.Skip("a mount needs /dev/fuse and root: ", err)
+	}
+	device.Close()
+	where, log := t.TempDir(), &bytes.Buffer{}
+	mount := exec.Command(os.Getenv("RDE_WEED"), "-logtostderr", "mount", fmt.Sprintf("-filer=127.0.0.1:%d", filer), "-dir="+where)
+	mount.Dir, mount.Env, mount.Stdout, mount.Stderr = c.dir, append(os.Environ(), "HOME="+c.dir), log, log
+	mount.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := mount.Start(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(where, "some", "file.bin")
+	c.wait("the mount", func() bool {
+		_, err := os.Stat(path)
+		return err == nil
+	})
+	got, err := os.ReadFile(path)
+	mount.Process.Signal(syscall.SIGTERM)
+	mount.Wait()
+	syscall.Unmount(where, syscall.MNT_DETACH) // nothing, if it went in order
+	if err != nil || !bytes.Equal(got, data) {
+		t.Fatalf("%d bytes of %d, %v\n%s", len(got), len(data), err, log)
+	}
+	found := regexp.MustCompile(`rdma: \{Reads:([1-9]\d*) `).FindSubmatch(log.Bytes())
+	if found == nil {
+		t.Fatalf("the mount has read nothing through the engine:\n%s", log)
+	}
+	t.Logf("the mount has read %s chunks through the engine", found[1])
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,15 +85,15 @@ func (c *cluster) whileWriting(seed uint64) {
 	}
 	for round := range 400 {
 		c.overwrite(files[round%len(files)])
-		if round%100 == 99 {
+		if round%200 == 199 {
 			c.vacuum()
 		}
 	}
 	stop.Store(true)
 	group.Wait()
-	c.t.Logf("%d reads beside 400 writes and 4 vacuums, %d to be tried again", reads.Load(), again.Load())
-	if reads.Load() < 100 {
-		c.t.Error("too few reads to tell anything")
+	c.t.Logf("%d reads beside 400 writes and 2 vacuums, %d to be tried again", reads.Load(), again.Load())
+	if vacuumed := c.vacuumed(); reads.Load() < 100 || vacuumed == 0 {
+		c.t.Errorf("%d reads, %d volumes were vacuumed: too few to tell anything", reads.Load(), vacuumed)
 	}
 }
 
@@ -102,6 +104,20 @@ func (c *cluster) overwrite(f *changing) {
 		c.t.Fatal(err)
 	}
 	f.finished.Store(v)
+}
+
+// vacuumed says how many volumes were vacuumed at least once: the superblock counts.
+func (c *cluster) vacuumed() (count int) {
+	for _, dir := range c.dirs() {
+		paths, _ := filepath.Glob(filepath.Join(dir, "*.dat"))
+		for _, path := range paths {
+			superblock, err := os.ReadFile(path)
+			if err == nil && len(superblock) >= 8 && binary.BigEndian.Uint16(superblock[4:]) > 0 {
+				count++
+			}
+		}
+	}
+	return count
 }
 
 // whileRestarting reads with a reader while the volume server is killed and started again. Reads may fail while nobody is

@@ -24,6 +24,7 @@ func tokenOf(key, fileID string) string {
 
 // TestReadKey: with SeaweedFS's read key a token is needed, and it is for one file.
 func TestReadKey(t *testing.T) {
+	t.Parallel()
 	c := start(t, securityWith("first key"))
 	random := seedOf(t)
 	files := make([]*file, 40)
