@@ -5,8 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
-# Toolchains stay where they are; what the documents put at home goes away again.
-# So does what Go has fetched and compiled.
+# Toolchains stay where they are, and what Go has fetched and compiled; what the documents put at home goes away again.
 if command -v go > /dev/null; then
     GOCACHE=$(go env GOCACHE) GOMODCACHE=$(go env GOMODCACHE)
     export GOCACHE GOMODCACHE GOTOOLCHAIN=local
