@@ -30,7 +30,8 @@ var server struct {
 
 // startServer starts a real volume server with its exporter.
 func startServer(weed string) {
-	var err error
+	weed, err := filepath.Abs(weed)
+	check(err)
 	server.folder, err = os.MkdirTemp("", "rdweed-bench-")
 	check(err)
 	log, err := os.Create(filepath.Join(server.folder, "weed.log"))
@@ -52,7 +53,7 @@ func startServer(weed string) {
 }
 
 func stopServer() {
-	if server.process != nil {
+	if server.process != nil && server.process.Process != nil {
 		server.process.Process.Kill()
 		server.process.Wait()
 		server.process = nil

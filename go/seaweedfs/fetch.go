@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/url"
+	"strings"
 	"time"
 
 	util_http "github.com/seaweedfs/seaweedfs/weed/util/http"
@@ -83,13 +83,14 @@ func (r *Reader) first(urls []string) (*peer, *rdmaengine.Session) {
 	return nil, nil
 }
 
-// serverOf is "host:port" of a chunk's URL.
+// serverOf is "host:port" of a chunk's URL, "" if there is none.
 func serverOf(text string) string {
-	parsed, err := url.Parse(text)
-	if err != nil {
+	_, rest, _ := strings.Cut(text, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	if strings.ContainsAny(host, "@?#%") {
 		return ""
 	}
-	return parsed.Host
+	return host
 }
 
 var errLength = errors.New("seaweedfs: the needle has another length than what is asked for")

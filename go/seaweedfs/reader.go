@@ -71,6 +71,7 @@ func NewReader(options Options) (*Reader, error) {
 		return nil, errors.New("seaweedfs: security.toml asks for https, and the engine does not encrypt; Plain permits it")
 	}
 	if options.Token == nil {
+		util.LoadSecurityConfiguration()
 		options.Token = readToken
 	}
 	engine, err := rdmaengine.Open(options.Engine)
@@ -99,15 +100,28 @@ func (r *Reader) Connect(ctx context.Context, server string) error {
 	return err
 }
 
+// readKey is what security.toml says of reads; it is looked at once a second, because it can be changed.
+type readKey struct {
+	key     string
+	expires int
+	until   time.Time
+}
+
+var readKeyNow atomic.Pointer[readKey]
+
 // readToken makes the token of a file id, as SeaweedFS does for its own reads.
 func readToken(fileID string) string {
-	config := util.GetViper()
-	key := config.GetString("jwt.signing.read.key")
-	if key == "" {
+	known := readKeyNow.Load()
+	if known == nil || time.Now().After(known.until) {
+		config := util.GetViper()
+		known = &readKey{config.GetString("jwt.signing.read.key"),
+			config.GetInt("jwt.signing.read.expires_after_seconds"), time.Now().Add(time.Second)}
+		readKeyNow.Store(known)
+	}
+	if known.key == "" {
 		return ""
 	}
-	return string(security.GenJwtForVolumeServer(security.SigningKey(key),
-		config.GetInt("jwt.signing.read.expires_after_seconds"), fileID))
+	return string(security.GenJwtForVolumeServer(security.SigningKey(known.key), known.expires, fileID))
 }
 
 // take takes a place among the reads that may run at once.

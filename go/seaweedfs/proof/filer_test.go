@@ -17,8 +17,19 @@ import (
 // TestFiler: a filer of the same program reads its chunks through the engine, without a change to SeaweedFS.
 func TestFiler(t *testing.T) {
 	t.Parallel()
+	filerReads(t)
+}
+
+// TestFilerThatEncrypts: the engine carries what is stored, and the filer decrypts it.
+func TestFilerThatEncrypts(t *testing.T) {
+	t.Parallel()
+	filerReads(t, "-filer.encryptVolumeData")
+}
+
+func filerReads(t *testing.T, more ...string) {
 	filer, metrics := freePort(t), freePort(t)
-	c := start(t, "", "-filer", "-filer.maxMB=1", fmt.Sprintf("-filer.port=%d", filer), fmt.Sprintf("-metricsPort=%d", metrics))
+	c := start(t, "", append(more, "-filer", "-filer.maxMB=1", fmt.Sprintf("-filer.port=%d", filer),
+		fmt.Sprintf("-metricsPort=%d", metrics))...)
 	at := fmt.Sprintf("http://127.0.0.1:%d/some/file.bin", filer)
 	data := content(seedOf(t), 10<<20+12345, false)
 	c.wait("the filer to store a file", func() bool {
