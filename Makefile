@@ -73,18 +73,21 @@ test:
 	tests/netns.sh
 	tests/install.sh
 	tests/go.sh
+	tests/seaweedfs.sh
 	tests/readme.sh
 
 # What takes longer: fuzzing, Miri, documentation as errors. Sanitizers and valgrind are in `test`.
 check: test
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --workspace
+	RDE_SLOW=1 PROFILE=dev tests/seaweedfs.sh
 	scripts/check.sh
 
-# Beside raw UCX and RocksDB, interleaved; the tables and target/bench.json.
+# Beside raw UCX, RocksDB and SeaweedFS's HTTP, interleaved; the tables and target/bench.json.
 bench:
 	@scripts/setup.sh bench
 	$(MAKE) -C benches bench
 	$(MAKE) -C benches kv
+	$(MAKE) -C benches seaweedfs
 
 # A server under traffic for SOAK_SECONDS (600): memory and descriptors must not grow.
 soak: lib

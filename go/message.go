@@ -1,11 +1,27 @@
 package rdmaengine
 
-import "context"
+import (
+	"context"
+	"sync/atomic"
+)
 
 // Message is what a peer sent. Its bytes are the receiver's until the release.
 type Message struct {
 	inline []byte
 	buffer uint64
+	shared *shared // the memory of `inline`, with others
+}
+
+// shared is a buffer that several messages lie in; it is released with the last of them.
+type shared struct {
+	buffer uint64
+	left   atomic.Int64
+}
+
+func (s *shared) release() {
+	if s.left.Add(-1) == 0 {
+		bufferRelease(s.buffer)
+	}
 }
 
 // Bytes are the message. A slice of them must not be used after the release.
@@ -21,7 +37,10 @@ func (m *Message) Release() {
 	if m.buffer != 0 {
 		bufferRelease(m.buffer)
 	}
-	m.buffer, m.inline = 0, nil
+	if m.shared != nil {
+		m.shared.release()
+	}
+	m.buffer, m.inline, m.shared = 0, nil, nil
 }
 
 // Send sends one message; it is copied, and on its way when Send returns. Messages of one session arrive in order.

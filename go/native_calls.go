@@ -65,12 +65,18 @@ func prepared(session uint64, method uint32, header Header, timeoutUS uint32, re
 // Go's numbers of an exporter's method and flags are the header's.
 const (
 	_ = -(uintptr(methodNeedle) ^ uintptr(C.RDE_METHOD_NEEDLE))
-	_ = -(uintptr(1<<0) ^ uintptr(C.RDE_VOLUME_LIVE))
-	_ = -(uintptr(1<<1) ^ uintptr(C.RDE_VOLUME_STORED))
-	_ = -(uintptr(1<<2) ^ uintptr(C.RDE_VOLUME_RANGE))
-	_ = -(uintptr(1<<0) ^ uintptr(C.RDE_NEEDLE_COMPRESSED))
-	_ = -(uintptr(1<<7) ^ uintptr(C.RDE_NEEDLE_CHUNK_MANIFEST))
-	_ = -(uintptr(1<<8) ^ uintptr(C.RDE_NEEDLE_DELETED))
+	_ = -(uintptr(methodNeedles) ^ uintptr(C.RDE_METHOD_NEEDLES))
+	_ = -(uintptr(NeedlePortOffset) ^ uintptr(C.RDE_NEEDLE_PORT_OFFSET))
+	_ = -(uintptr(needlesMax) ^ uintptr(C.RDE_NEEDLES_MAX))
+	_ = -(uintptr(needlesBytesMax) ^ uintptr(C.RDE_NEEDLES_BYTES_MAX))
+	_ = -(uintptr(rowBytes) ^ uintptr(C.sizeof_rde_needle_result))
+	_ = -(uintptr(readLive) ^ uintptr(C.RDE_VOLUME_LIVE))
+	_ = -(uintptr(readStored) ^ uintptr(C.RDE_VOLUME_STORED))
+	_ = -(uintptr(readRange) ^ uintptr(C.RDE_VOLUME_RANGE))
+	_ = -(uintptr(readStat) ^ uintptr(C.RDE_VOLUME_STAT))
+	_ = -(uintptr(needleCompressed) ^ uintptr(C.RDE_NEEDLE_COMPRESSED))
+	_ = -(uintptr(needleManifest) ^ uintptr(C.RDE_NEEDLE_CHUNK_MANIFEST))
+	_ = -(uintptr(needleDeleted) ^ uintptr(C.RDE_NEEDLE_DELETED))
 )
 
 func exporterOpen(context uint64, address, dir string, o *ExportOptions) (uint64, error) {
@@ -81,10 +87,19 @@ func exporterOpen(context uint64, address, dir string, o *ExportOptions) (uint64
 		pin.Pin(unsafe.StringData(o.IndexDir))
 		options.index_dir = text(o.IndexDir)
 	}
+	if len(o.ReadKey) > 0 {
+		pin.Pin(unsafe.SliceData(o.ReadKey))
+		options.read_key = C.rdego_bytes(unsafe.Pointer(unsafe.SliceData(o.ReadKey)), C.size_t(len(o.ReadKey)))
+	}
 	var exporter C.rde_exporter
 	var e C.rde_error
 	status := C.rde_exporter_open(C.rde_context{C.uint64_t(context)}, text(address), text(dir), &options, &exporter, &e)
 	return uint64(exporter.id), failure("export", status, &e)
+}
+
+func exporterAdd(exporter uint64, dir, indexDir string) error {
+	var e C.rde_error
+	return failure("export", C.rde_exporter_add(C.rde_exporter{C.uint64_t(exporter)}, text(dir), text(indexDir), &e), &e)
 }
 
 func exporterAddress(exporter uint64) string {

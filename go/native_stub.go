@@ -50,7 +50,8 @@ func callReply(uint64, int32, Header, []byte, []BufferRange) Status {
 func exporterOpen(uint64, string, string, *ExportOptions) (uint64, error) {
 	return 0, ErrUnsupported
 }
-func exporterAddress(uint64) string     { return "" }
-func exporterClose(uint64)              {}
-func newArrays(uint64) (*arrays, error) { return nil, ErrUnsupported }
-func freeArrays(*arrays)                {}
+func exporterAdd(uint64, string, string) error { return ErrUnsupported }
+func exporterAddress(uint64) string            { return "" }
+func exporterClose(uint64)                     {}
+func newArrays(uint64) (*arrays, error)        { return nil, ErrUnsupported }
+func freeArrays(*arrays)                       {}

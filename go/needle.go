@@ -5,8 +5,21 @@ import (
 	"sync"
 )
 
-// methodNeedle is RDE_METHOD_NEEDLE.
-const methodNeedle = 0x5357_0001
+// NeedlePortOffset is how far an exporter's port is from its volume server's HTTP port, unless somebody chose another one.
+const NeedlePortOffset = 20000
+
+const (
+	methodNeedle = 0x5357_0001 // RDE_METHOD_NEEDLE
+
+	readLive   = 1 << 0
+	readStored = 1 << 1
+	readRange  = 1 << 2
+	readStat   = 1 << 3
+
+	needleCompressed = 1 << 0
+	needleManifest   = 1 << 7
+	needleDeleted    = 1 << 8
+)
 
 // Exporter serves the needles of every SeaweedFS volume in a folder to other processes, with threads of the library: no
 // byte goes through Go. It never writes there.
@@ -20,12 +33,15 @@ type Exporter struct {
 type ExportOptions struct {
 	// IndexDir is where the indexes are; empty is beside the data.
 	IndexDir string
-	// Threads that read the disk, at most 256; 0 is 4.
+	// Threads for reads that wait for the disk, at most 256; 0 is 4.
 	Threads int
+	// ReadKey is SeaweedFS's jwt.signing.read.key, at most 1,024 bytes: each read needs a token that was signed with it and
+	// names its file id. Empty: the cookie is all that a read needs.
+	ReadKey []byte
 }
 
 // Export serves the volumes of a folder at an address, as of Listen. Volumes that come and go are noticed. Whoever reaches
-// the address may read what he has a file id with its cookie for: tokens are not looked at. Close it before the engine.
+// the address may read what he has a file id with its cookie for, unless there is a read key. Close it before the engine.
 func (e *Engine) Export(address, dir string, options ExportOptions) (*Exporter, error) {
 	if options.Threads < 0 {
 		return nil, fail("export", StatusInvalidArgument)
@@ -45,6 +61,10 @@ func (e *Engine) Export(address, dir string, options ExportOptions) (*Exporter, 
 	return x, nil
 }
 
+// Add serves the volumes of another folder, too; `indexDir` is where its indexes are, empty is beside the data. Of a volume
+// that is in several folders, the first one's is served.
+func (x *Exporter) Add(dir, indexDir string) error { return exporterAdd(x.id, dir, indexDir) }
+
 // Address is where the exporter is, in the form to dial, with the port that was picked.
 func (x *Exporter) Address() string { return x.address }
 
@@ -56,6 +76,8 @@ func (x *Exporter) Close() error {
 
 // NeedleOptions say how to read a needle. The zero value reads it whole, deleted or not, as SeaweedFS's own readers do.
 type NeedleOptions struct {
+	// Token is what SeaweedFS gave out for this file id, if the cluster has a read key.
+	Token string
 	// Live: a needle that was deleted is StatusDeleted, also while its bytes are there.
 	Live bool
 	// Stored: chunk manifests, and parts of compressed data, are given out as they are stored.
@@ -80,13 +102,25 @@ type Needle struct {
 	LastModified int64
 }
 
-func (o *NeedleOptions) call(fileID string) *Call {
-	c := &Call{Method: methodNeedle, Payload: []byte(fileID), Into: o.Into}
+func (o *NeedleOptions) flags() (flags uint32) {
 	for bit, on := range []bool{o.Live, o.Stored, o.Part} {
 		if on {
-			c.Header.Flags |= 1 << bit
+			flags |= 1 << bit
 		}
 	}
+	return flags
+}
+
+// text is a file id as it travels.
+func (o *NeedleOptions) text(fileID string) string {
+	if o.Token == "" {
+		return fileID
+	}
+	return fileID + "?jwt=" + o.Token
+}
+
+func (o *NeedleOptions) call(fileID string) *Call {
+	c := &Call{Method: methodNeedle, Payload: []byte(o.text(fileID)), Header: Header{Flags: o.flags()}, Into: o.Into}
 	if o.Part {
 		c.Header.Offset, c.Header.Len = uint64(o.Offset), uint64(o.Length)
 	}
@@ -94,21 +128,30 @@ func (o *NeedleOptions) call(fileID string) *Call {
 }
 
 // ReadNeedle reads a needle, such as "3,01637037d6", from the exporter that the session goes to. Whole needles are checked
-// there. Why one is not served is an *Error: StatusNotFound, StatusDeleted, StatusCookieMismatch, StatusExpired,
-// StatusIneligible (use HTTP), StatusCorrupted, StatusStale and StatusBusy (try again, or use HTTP), StatusOutOfRange.
+// there; one that is longer than a message comes in parts and is checked here. Why one is not served is an *Error:
+// StatusNotFound, StatusDeleted, StatusCookieMismatch, StatusExpired, StatusIneligible (use HTTP), StatusCorrupted,
+// StatusStale and StatusBusy (try again, or use HTTP), StatusOutOfRange, StatusUnauthorized.
 func (s *Session) ReadNeedle(ctx context.Context, fileID string, options NeedleOptions) (Needle, error) {
+	if options.Part && (options.Offset < 0 || options.Length < 0) {
+		return Needle{}, fail("read needle", StatusInvalidArgument)
+	}
 	reply, err := s.Call(ctx, options.call(fileID))
 	if err != nil {
 		return Needle{}, err
 	}
 	if reply.Status != 0 {
 		reply.Release()
+		if Status(reply.Status) == StatusTruncated {
+			return s.readLong(ctx, fileID, &options)
+		}
 		return Needle{}, fail("read needle", Status(reply.Status))
 	}
-	flags := reply.Header.Flags
-	return Needle{
-		Message: reply.Message, Length: reply.Length,
-		DataLength: int64(reply.Header.Offset), LastModified: int64(reply.Header.Len),
-		Compressed: flags&1 != 0, Manifest: flags&(1<<7) != 0, Deleted: flags&(1<<8) != 0,
-	}, nil
+	needle := Needle{Message: reply.Message, Length: reply.Length,
+		DataLength: int64(reply.Header.Offset), LastModified: int64(reply.Header.Len)}
+	needle.mark(reply.Header.Flags)
+	return needle, nil
+}
+
+func (n *Needle) mark(flags uint32) {
+	n.Compressed, n.Manifest, n.Deleted = flags&needleCompressed != 0, flags&needleManifest != 0, flags&needleDeleted != 0
 }

@@ -115,6 +115,21 @@ func TestNeedlesOfAnExporter(t *testing.T) {
 				t.Error(refused, err)
 			}
 		}
+		// Another folder, and the first one goes first.
+		second := t.TempDir()
+		newVolume(t, second, "9").put(t, 1, 1, 0, []byte("elsewhere"))
+		newVolume(t, second, "3").put(t, 1, 1, 0, []byte("hidden"))
+		ok(t, x.Add(second, ""))
+		if err := x.Add(filepath.Join(second, "none"), ""); !errors.Is(err, StatusIO) {
+			t.Fatal(err)
+		}
+		for fileID, want := range map[string]string{"9,0100000001": "elsewhere", "3,0100000001": string(needleData(1))} {
+			needle := must[Needle](t)(s.ReadNeedle(ctx, fileID, NeedleOptions{}))
+			if string(needle.Bytes()) != want {
+				t.Fatal(fileID, string(needle.Bytes()))
+			}
+			needle.Release()
+		}
 		// What is appended is there at once.
 		w.put(t, 5000, 5, 0, []byte("new"))
 		fresh := must[Needle](t)(s.ReadNeedle(ctx, "3,138800000005", NeedleOptions{}))

@@ -12,11 +12,12 @@ import (
 // completions and hands them out. A goroutine that starts an operation takes the turn if it is free, and often leaves
 // with its own result; when nobody has it, the poller goroutine waits on the worker's event descriptor.
 type pump struct {
-	context uint64
-	calls   *handlers
-	worker  uint64
-	polled  bool
-	spin    time.Duration // how long a goroutine that waits polls by itself
+	context    uint64
+	messageMax int64 // longest message in bytes
+	calls      *handlers
+	worker     uint64
+	polled     bool
+	spin       time.Duration // how long a goroutine that waits polls by itself
 
 	turn     sync.Mutex // who submits and polls; before mu
 	arrays   *arrays    // completions and exchange are of the turn, what is filled of mu

@@ -12,14 +12,19 @@ func openPump(e *Engine, polled bool) (*pump, error) {
 	if err != nil {
 		return nil, err
 	}
+	messageMax := e.options.MaxMessage
+	if messageMax == 0 {
+		messageMax = 16 << 20
+	}
 	p := &pump{
-		context:   e.context,
-		calls:     &e.handlers,
-		worker:    worker,
-		polled:    polled,
-		spin:      e.spin,
-		sessions:  make(map[uint64]*Session),
-		listeners: make(map[uint64]*Listener),
+		context:    e.context,
+		calls:      &e.handlers,
+		worker:     worker,
+		polled:     polled,
+		spin:       e.spin,
+		messageMax: messageMax,
+		sessions:   make(map[uint64]*Session),
+		listeners:  make(map[uint64]*Listener),
 	}
 	if p.arrays, err = newArrays(worker); err == nil {
 		err = p.poller.open(p)

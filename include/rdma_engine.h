@@ -216,8 +216,26 @@
 /** Read of a needle: the part that begins at the offset, as far as it goes. */
 #define RDE_VOLUME_RANGE (1 << 2)
 
+/** Read of a needle from an exporter: no data, only what is known of it. */
+#define RDE_VOLUME_STAT (1 << 3)
+
 /** Method of an exporter: reads a needle. */
 #define RDE_METHOD_NEEDLE 1398210561
+
+/** Method of an exporter: reads many needles. */
+#define RDE_METHOD_NEEDLES 1398210562
+
+/** Longest file id with its token, in bytes. */
+#define RDE_FILE_ID_MAX 4096
+
+/** Reads in one call of RDE_METHOD_NEEDLES. */
+#define RDE_NEEDLES_MAX 1024
+
+/** Bytes that the payload of a call of RDE_METHOD_NEEDLES has at most. */
+#define RDE_NEEDLES_BYTES_MAX (64 << 10)
+
+/** An exporter's port is its volume server's HTTP port and this, unless somebody chose another one. */
+#define RDE_NEEDLE_PORT_OFFSET 20000
 
 /** Needle: its data is gzip. */
 #define RDE_NEEDLE_COMPRESSED (1 << 0)
@@ -987,8 +1005,13 @@ typedef struct {
     uint32_t threads;
     /** Where the indexes are, for the call; empty is beside the data. */
     rde_bytes index_dir;
+    /**
+     * SeaweedFS's read key (jwt.signing.read.key), at most 1,024 bytes, copied: each read needs a token that was signed with
+     * it. Empty: none is needed.
+     */
+    rde_bytes read_key;
     /** Zero. */
-    uint64_t reserved[4];
+    uint64_t reserved[2];
 } rde_exporter_options;
 
 /** Serves the needles of a folder of SeaweedFS volumes. */
@@ -996,6 +1019,46 @@ typedef struct {
     /** 0 is none. */
     uint64_t id;
 } rde_exporter;
+
+/** One read of RDE_METHOD_NEEDLES. Zero is none. */
+typedef struct {
+    /** Such as "3,01637037d6", for the call; also as in a URL. */
+    rde_bytes file_id;
+    /** What SeaweedFS gave out for this file id, if the exporter asks for it, for the call. */
+    rde_bytes token;
+    /** Where the part begins, with RDE_VOLUME_RANGE. */
+    uint64_t offset;
+    /** Bytes of the part, with RDE_VOLUME_RANGE. */
+    uint64_t length;
+    /** RDE_VOLUME_*. */
+    uint32_t flags;
+    /** Zero. */
+    uint32_t reserved;
+} rde_needle_read;
+
+/** What became of one read of RDE_METHOD_NEEDLES. */
+typedef struct {
+    /** As of rde_volume_read; UNAUTHORIZED; TRUNCATED: longer than any answer can be, `length` says how long: read it in parts. */
+    int32_t status;
+    /** RDE_NEEDLE_*; other bits are those that SeaweedFS stored. */
+    uint32_t flags;
+    /** Bytes of all stored data. */
+    uint64_t length;
+    /** Unix seconds; 0 is unknown. */
+    uint64_t last_modified;
+    /** Unix nanoseconds; 0 is unknown. */
+    uint64_t append_at_ns;
+    /** Generation of the volume that it was read from. */
+    uint64_t generation;
+    /** CRC-32C of all stored data as it is stored: raw or masked. */
+    uint32_t checksum;
+    /** Zero. */
+    uint32_t reserved;
+    /** Where in the answer the data begins, in bytes. */
+    uint64_t data_offset;
+    /** Bytes of data. */
+    uint64_t data_length;
+} rde_needle_result;
 
 /** Counts of events since the object was opened; all only grow. */
 typedef struct {
@@ -2346,12 +2409,14 @@ rde_status rde_volume_read(rde_volume volume,
 
 /**
  * Serves the needles of every SeaweedFS volume in a folder, with threads of its own. Volumes that come and go are
- * noticed. Nothing is ever written there. Whoever reaches the address may read what he has a file id with its cookie for:
- * tokens are not looked at. A reader calls RDE_METHOD_NEEDLE with `rde_call`: the payload is the file id as text, the
- * header the part (`offset`, `len`; with RDE_VOLUME_RANGE) and RDE_VOLUME_* (`flags`). The answer's status is an
+ * noticed. Nothing is ever written there. Whoever reaches the address may read what he has a file id with its cookie for,
+ * unless there is a read key. A reader calls RDE_METHOD_NEEDLE with `rde_call`: the payload is the file id as text, the
+ * header the part (`offset`, `len`; with RDE_VOLUME_RANGE) and RDE_VOLUME_* (`flags`); with a read key "?jwt=" and a token
+ * follow the file id, as in SeaweedFS's URLs. The answer's status is an
  * rde_status as of `rde_volume_read`, its payload the data, its header the length of all data (`offset`), Unix seconds of
- * the last change or 0 (`len`) and RDE_NEEDLE_* (`flags`). Needles that are longer than a message may be are INELIGIBLE
- * but in parts.
+ * the last change or 0 (`len`) and RDE_NEEDLE_* (`flags`). UNAUTHORIZED: the token is missing, wrong, over, or for something
+ * else. TRUNCATED: longer than a message may be: read it in parts, and hold all of it against its checksum with
+ * `rde_needle_check`. RDE_METHOD_NEEDLES reads many in one round trip: see `rde_needles_encode`.
  *
  * Parameters: `context` in. `address` in, as of `rde_listener_open`, for the call. `dir` in, a path, for the call.
  * `options` in, nullable (the defaults), for the call. `out_exporter` out. `error` out, nullable.
@@ -2371,6 +2436,25 @@ rde_status rde_exporter_open(rde_context context,
                              const rde_exporter_options *options,
                              rde_exporter *out_exporter,
                              rde_error *error);
+
+/**
+ * Has an exporter serve the volumes of another folder, too. Of a volume that is in several folders, the first one's is
+ * served.
+ *
+ * Parameters: `exporter` in. `dir` in, a path, for the call. `index_dir` in, a path, where its indexes are; empty is beside
+ * the data; for the call. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: a path that cannot be read; STALE_HANDLE; LIMIT_REACHED: 256 folders; IO: no such folder.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: while the folders are looked through, milliseconds.
+ * On failure: nothing has changed.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_exporter_add(rde_exporter exporter,
+                            rde_bytes dir,
+                            rde_bytes index_dir,
+                            rde_error *error);
 
 /**
  * The address an exporter is at, in the form to dial, with the port that was picked.
@@ -2402,6 +2486,75 @@ rde_status rde_exporter_address(rde_exporter exporter,
  * Since: 0.1
  */
 rde_status rde_exporter_close(rde_exporter exporter);
+
+/* ---- Needles of an exporter: what calls of RDE_METHOD_NEEDLES carry, and whether parts put together are a needle. ---- */
+
+/**
+ * Makes the payload and the header of a call of RDE_METHOD_NEEDLES: many reads in one round trip. Call with them; the
+ * payload is one piece of `rde_call`. The answer's status is an rde_status of the whole: INVALID_ARGUMENT, BUSY. With OK its
+ * payload, at least 64 bytes and so never inline, is for `rde_needles_decode`. An answer is of the first reads, as many as
+ * fit into it, at least one: ask for the others again. Data of each read begins at a multiple of 8 in it.
+ *
+ * Parameters: `reads` in, `count` of them, for the call. `capacity` in: bytes of the answer at most, such as the room in
+ * the reply's buffer; 0: as many as a message may have. `payload` out, room for `payload_capacity` bytes;
+ * RDE_NEEDLES_BYTES_MAX are enough for any. `out_length` out: bytes of payload. `out_count` out: how many of the first reads
+ * are in it: as many as fit, RDE_NEEDLES_MAX at most. `out_header` out.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, no reads, a text that is not UTF-8 or too long, a capacity below 64, or something in a
+ * reserved field; TRUNCATED: not even the first read fits into `payload_capacity`.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: the outputs are untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_needles_encode(const rde_needle_read *reads,
+                              uint32_t count,
+                              uint64_t capacity,
+                              void *payload,
+                              size_t payload_capacity,
+                              size_t *out_length,
+                              uint32_t *out_count,
+                              rde_rpc_header *out_header);
+
+/**
+ * Takes an answer to RDE_METHOD_NEEDLES apart: what became of each read, and where its data is. Every place is checked to
+ * be inside of the payload.
+ *
+ * Parameters: `header` in: the answer's. `payload` in: the answer's, for the call, aligned to 1. `out_results` out, room for
+ * `capacity` of them; RDE_NEEDLES_MAX are enough for any. `out_count` out: of how many of the first reads the answer is.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL; TRUNCATED: `capacity` is too small; PROTOCOL: this is no such answer.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: the outputs are untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_needles_decode(const rde_rpc_header *header,
+                              rde_bytes payload,
+                              rde_needle_result *out_results,
+                              uint32_t capacity,
+                              uint32_t *out_count);
+
+/**
+ * Whether bytes are all of a needle's data: their number and their checksum. A needle that is longer than a message is read
+ * so: what is known of it (a read of RDE_METHOD_NEEDLES with RDE_VOLUME_STAT), then its parts by calls of RDE_METHOD_NEEDLE
+ * with RDE_VOLUME_RANGE and RDE_VOLUME_STORED, straight to their places, several at a time, then this. If it was
+ * overwritten meanwhile, this says so: begin again.
+ *
+ * Parameters: `needle` in, for the call: what `rde_needles_decode` said of it. `data` in, `length` bytes, for the call.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL; CORRUPTED: these bytes are not the needle's.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never; takes some 0.1 ms a MiB.
+ * On failure: nothing has changed.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_needle_check(const rde_needle_result *needle,
+                            const void *data,
+                            size_t length);
 
 #ifdef __cplusplus
 }  // extern "C"

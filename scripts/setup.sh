@@ -5,7 +5,7 @@ set -euo pipefail
 
 # Programs to build and test with, and the Debian packages that have them.
 declare -A needed=(
-    [gcc]=gcc [g++]=g++ [clang]=clang [pkg-config]=pkg-config [valgrind]=valgrind [git]=git [ip]=iproute2
+    [gcc]=gcc [g++]=g++ [clang]=clang [pkg-config]=pkg-config [valgrind]=valgrind [git]=git [ip]=iproute2 [curl]=curl
 )
 missing=()
 for program in "${!needed[@]}"; do

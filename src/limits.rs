@@ -89,3 +89,9 @@ pub const ONCE_SLOTS: u16 = 1 << 10;
 
 /// Clients whose replies are kept in one context: the one that was silent for longest goes first.
 pub const ONCE_CLIENTS: usize = 4_096;
+
+/// Folders of one exporter: a volume server has one a disk.
+pub const EXPORTER_FOLDERS: usize = 256;
+
+/// Empty chunks of a pool that are kept for the next buffers, 32 MiB: a buffer of a mebibyte takes most of one.
+pub const EMPTY_CHUNKS: usize = 16;

@@ -180,6 +180,9 @@ const CALLS: &[Call] = &[
         let mut len = 0;
         unsafe { rde_exporter_address(rde_exporter { id }, null_mut(), 0, &mut len) }
     }),
+    ("rde_exporter_add", EXPORTER, |id| unsafe {
+        rde_exporter_add(rde_exporter { id }, bytes("/"), bytes(""), null_mut())
+    }),
     ("rde_volume_info", VOLUME, |id| {
         let mut info = sized(zeroed::<rde_volume_details>());
         unsafe { rde_volume_info(rde_volume { id }, &mut info, null_mut()) }
@@ -250,6 +253,9 @@ const CLOSES: &[Call] = &[
 
 /// Functions without a handle.
 const FREE: &[&str] = &[
+    "rde_needle_check",
+    "rde_needles_decode",
+    "rde_needles_encode",
     "rde_abi_version",
     "rde_version_string",
     "rde_status_name",

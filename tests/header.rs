@@ -27,6 +27,7 @@ const SOURCES: &[&str] = &[
     "src/ffi/telemetry.rs",
     "src/ffi/volume.rs",
     "src/ffi/exporter.rs",
+    "src/ffi/needle.rs",
 ];
 
 /// What each function's comment must have, in this order (the paragraph's first word, then a colon).

@@ -6,4 +6,4 @@ if ((EUID != 0)) || ! unshare --net true 2> /dev/null; then
     echo "NOT TESTED: cut links between hosts. Run tests/netns.sh as root, where namespaces are allowed." >&2
     exit 0
 fi
-exec cargo test --locked --test netns --test rpc_netns -- --ignored --test-threads=1 --skip what_happens_once
+exec cargo test --locked --test netns --test rpc_netns -- --ignored --test-threads=1

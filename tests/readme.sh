@@ -5,12 +5,17 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
-# Toolchains stay where they are; what the documents put at home goes away again.
+# Toolchains stay where they are, and what Go has fetched and compiled; what the documents put at home goes away again.
+if command -v go > /dev/null; then
+    GOCACHE=$(go env GOCACHE) GOMODCACHE=$(go env GOMODCACHE)
+    export GOCACHE GOMODCACHE GOTOOLCHAIN=local
+    . tests/seaweedfs/goflags.sh
+fi
 export CARGO_HOME=${CARGO_HOME:-$HOME/.cargo} RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup}
 export HOME=$stage/home DEMO_MIB=8
 export PATH=$HOME/.local/bin:$PATH PKG_CONFIG_PATH=$HOME/.local/lib/pkgconfig
 mkdir "$HOME"
-for document in README.md CONTRIBUTING.md; do
+for document in README.md CONTRIBUTING.md docs/seaweedfs.md; do
     awk -v out="$stage/block" '
         /^```sh$/ { open = 1; count++; next }
         /^```/    { open = 0 }

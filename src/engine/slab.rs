@@ -1,8 +1,8 @@
 //! The slab: small buffers cut from chunks.
 //!
 //! A chunk is up to one huge page, divided into leaves of 64 KiB. A run is a few adjacent leaves, cut into blocks of one
-//! size class; what is larger than a class takes leaves. Empty runs go back to their chunk, empty chunks to the system,
-//! but for one of each kind.
+//! size class; what is larger than a class takes leaves. Empty runs go back to their chunk but for one of each kind, empty
+//! chunks to the system but for a few: new memory is cleared page by page, which takes longer than to fill it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::account::{Account, Charge};
 use super::buffer::{HUGE_PAGE, Mapping, Pages};
 use super::size_class::{self, CLASSES, LEAF, SizeClass};
+use crate::limits;
 use crate::status::Result;
 
 /// Where a buffer's bytes go when it is gone.
@@ -290,7 +291,7 @@ impl Slab {
         chunks.open.insert(leaves.chunk);
         if empty {
             chunks.empty += 1;
-            chunks.close_empty(1, self.full());
+            chunks.close_empty(limits::EMPTY_CHUNKS, self.full());
         }
     }
 }

@@ -4,26 +4,33 @@
 use std::ffi::c_char;
 use std::sync::Arc;
 
-use super::argument::{invalid, output, output_text, path, read_struct, text};
+use super::argument::{bytes, invalid, output, output_text, path, read_struct, text};
 use super::handle::{EXPORTERS, Serving};
 use super::types::*;
 use super::volume_types::*;
 use super::{guard, guard_close, handle};
 use crate::limits;
-use crate::needles::{Exporter, ExporterOptions, METHOD, needle, read};
+use crate::needles::{
+    Exporter, ExporterOptions, FILE_ID, METHOD, METHOD_BATCH, PORT_OFFSET, READ_KEY, ReadKey, batch, needle,
+    read,
+};
 use crate::status::{Error, Result, Status};
 
 const _: () = {
     assert!(RDE_METHOD_NEEDLE == METHOD && RDE_NEEDLE_DELETED == needle::DELETED);
     assert!(RDE_VOLUME_LIVE == read::LIVE && RDE_VOLUME_STORED == read::STORED);
-    assert!(RDE_VOLUME_RANGE == read::RANGE);
+    assert!(RDE_VOLUME_RANGE == read::RANGE && RDE_VOLUME_STAT == read::STAT);
+    assert!(RDE_METHOD_NEEDLES == METHOD_BATCH && RDE_FILE_ID_MAX == FILE_ID);
+    assert!(RDE_NEEDLES_MAX as usize == batch::READS && RDE_NEEDLES_BYTES_MAX == batch::PAYLOAD);
+    assert!(RDE_NEEDLE_PORT_OFFSET == PORT_OFFSET as u32 && size_of::<rde_needle_result>() == batch::ROW);
 };
 
 const DEFAULTS: rde_exporter_options = rde_exporter_options {
     struct_size: size_of::<rde_exporter_options>() as u32,
     threads: 0,
     index_dir: rde_bytes { data: std::ptr::null(), len: 0 },
-    reserved: [0; 4],
+    read_key: rde_bytes { data: std::ptr::null(), len: 0 },
+    reserved: [0; 2],
 };
 
 /// The engine's options from those of the caller.
@@ -33,7 +40,7 @@ const DEFAULTS: rde_exporter_options = rde_exporter_options {
 unsafe fn options(options: *const rde_exporter_options) -> Result<ExporterOptions> {
     // SAFETY: forwarded from the caller.
     let given = unsafe { read_struct(options, DEFAULTS, "options") }?;
-    if given.reserved != [0; 4] || given.threads > 256 {
+    if given.reserved != [0; 2] || given.threads > 256 {
         return Err(invalid("options: more than 256 threads, or reserved is not zero"));
     }
     let mut ours = ExporterOptions::default();
@@ -43,16 +50,21 @@ unsafe fn options(options: *const rde_exporter_options) -> Result<ExporterOption
     // SAFETY: forwarded from the caller.
     let index_dir = unsafe { path(given.index_dir, "index_dir") }?;
     ours.index_dir = Some(index_dir).filter(|dir| !dir.as_os_str().is_empty());
+    // SAFETY: forwarded from the caller.
+    let read_key = unsafe { bytes(given.read_key, READ_KEY, "read_key") }?;
+    ours.read_key = if read_key.is_empty() { None } else { Some(ReadKey::new(read_key)?) };
     Ok(ours)
 }
 
 /// Serves the needles of every SeaweedFS volume in a folder, with threads of its own. Volumes that come and go are
-/// noticed. Nothing is ever written there. Whoever reaches the address may read what he has a file id with its cookie for:
-/// tokens are not looked at. A reader calls RDE_METHOD_NEEDLE with `rde_call`: the payload is the file id as text, the
-/// header the part (`offset`, `len`; with RDE_VOLUME_RANGE) and RDE_VOLUME_* (`flags`). The answer's status is an
+/// noticed. Nothing is ever written there. Whoever reaches the address may read what he has a file id with its cookie for,
+/// unless there is a read key. A reader calls RDE_METHOD_NEEDLE with `rde_call`: the payload is the file id as text, the
+/// header the part (`offset`, `len`; with RDE_VOLUME_RANGE) and RDE_VOLUME_* (`flags`); with a read key "?jwt=" and a token
+/// follow the file id, as in SeaweedFS's URLs. The answer's status is an
 /// rde_status as of `rde_volume_read`, its payload the data, its header the length of all data (`offset`), Unix seconds of
-/// the last change or 0 (`len`) and RDE_NEEDLE_* (`flags`). Needles that are longer than a message may be are INELIGIBLE
-/// but in parts.
+/// the last change or 0 (`len`) and RDE_NEEDLE_* (`flags`). UNAUTHORIZED: the token is missing, wrong, over, or for something
+/// else. TRUNCATED: longer than a message may be: read it in parts, and hold all of it against its checksum with
+/// `rde_needle_check`. RDE_METHOD_NEEDLES reads many in one round trip: see `rde_needles_encode`.
 ///
 /// Parameters: `context` in. `address` in, as of `rde_listener_open`, for the call. `dir` in, a path, for the call.
 /// `options` in, nullable (the defaults), for the call. `out_exporter` out. `error` out, nullable.
@@ -87,6 +99,35 @@ pub unsafe extern "C" fn rde_exporter_open(
         let id = id.ok_or_else(|| Error::new(Status::LimitReached, "65,536 exporters are open"))?;
         out.set(rde_exporter { id });
         Ok(())
+    })
+}
+
+/// Has an exporter serve the volumes of another folder, too. Of a volume that is in several folders, the first one's is
+/// served.
+///
+/// Parameters: `exporter` in. `dir` in, a path, for the call. `index_dir` in, a path, where its indexes are; empty is beside
+/// the data; for the call. `error` out, nullable.
+/// Completion: none.
+/// Returns: OK; INVALID_ARGUMENT: a path that cannot be read; STALE_HANDLE; LIMIT_REACHED: 256 folders; IO: no such folder.
+/// Threads: any, concurrently; not from a signal handler.
+/// Blocks: while the folders are looked through, milliseconds.
+/// On failure: nothing has changed.
+/// Since: 0.1
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn rde_exporter_add(
+    exporter: rde_exporter,
+    dir: rde_bytes,
+    index_dir: rde_bytes,
+    error: *mut rde_error,
+) -> rde_status {
+    guard(exporter.id, error, || {
+        // SAFETY: forwarded from the caller.
+        let dir = unsafe { path(dir, "dir") }?;
+        // SAFETY: forwarded from the caller.
+        let index_dir = unsafe { path(index_dir, "index_dir") }?;
+        let index_dir = Some(index_dir).filter(|dir| !dir.as_os_str().is_empty());
+        handle::exporter(exporter)?.0.add(dir, index_dir)
     })
 }
 

@@ -22,6 +22,7 @@ pub mod exporter;
 pub mod kv;
 pub mod library;
 pub mod memory;
+pub mod needle;
 pub mod operation;
 pub mod session;
 pub mod telemetry;

@@ -155,7 +155,7 @@ unsafe fn asked(file_id: rde_bytes, flags: u32, known: u32) -> Result<(FileId, R
     // SAFETY: forwarded from the caller.
     let id = FileId::from_path(unsafe { text(file_id, PATH, "file_id") }?)?;
     let (read_deleted, stored) = (flags & RDE_VOLUME_LIVE == 0, flags & RDE_VOLUME_STORED != 0);
-    Ok((id, ReadOptions { read_deleted, stored, now_ns: None }))
+    Ok((id, ReadOptions { read_deleted, stored, ..ReadOptions::default() }))
 }
 
 fn details(needle: &Needle) -> rde_needle {

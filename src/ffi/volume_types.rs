@@ -14,8 +14,22 @@ pub const RDE_VOLUME_STORED: u32 = 1 << 1;
 /// Read of a needle: the part that begins at the offset, as far as it goes.
 pub const RDE_VOLUME_RANGE: u32 = 1 << 2;
 
+/// Read of a needle from an exporter: no data, only what is known of it.
+pub const RDE_VOLUME_STAT: u32 = 1 << 3;
+
 /// Method of an exporter: reads a needle.
 pub const RDE_METHOD_NEEDLE: u32 = 0x5357_0001;
+/// Method of an exporter: reads many needles.
+pub const RDE_METHOD_NEEDLES: u32 = 0x5357_0002;
+
+/// Longest file id with its token, in bytes.
+pub const RDE_FILE_ID_MAX: usize = 4096;
+/// Reads in one call of RDE_METHOD_NEEDLES.
+pub const RDE_NEEDLES_MAX: u32 = 1024;
+/// Bytes that the payload of a call of RDE_METHOD_NEEDLES has at most.
+pub const RDE_NEEDLES_BYTES_MAX: usize = 64 << 10;
+/// An exporter's port is its volume server's HTTP port and this, unless somebody chose another one.
+pub const RDE_NEEDLE_PORT_OFFSET: u32 = 20000;
 
 /// Needle: its data is gzip.
 pub const RDE_NEEDLE_COMPRESSED: u32 = 1 << 0;
@@ -48,8 +62,11 @@ pub struct rde_exporter_options {
     pub threads: u32,
     /// Where the indexes are, for the call; empty is beside the data.
     pub index_dir: rde_bytes,
+    /// SeaweedFS's read key (jwt.signing.read.key), at most 1,024 bytes, copied: each read needs a token that was signed with
+    /// it. Empty: none is needed.
+    pub read_key: rde_bytes,
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 2],
 }
 
 /// What a volume tells about itself. Set struct_size before asking.
@@ -94,9 +111,54 @@ pub struct rde_needle {
     pub reserved: u32,
 }
 
+/// One read of RDE_METHOD_NEEDLES. Zero is none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct rde_needle_read {
+    /// Such as "3,01637037d6", for the call; also as in a URL.
+    pub file_id: rde_bytes,
+    /// What SeaweedFS gave out for this file id, if the exporter asks for it, for the call.
+    pub token: rde_bytes,
+    /// Where the part begins, with RDE_VOLUME_RANGE.
+    pub offset: u64,
+    /// Bytes of the part, with RDE_VOLUME_RANGE.
+    pub length: u64,
+    /// RDE_VOLUME_*.
+    pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What became of one read of RDE_METHOD_NEEDLES.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct rde_needle_result {
+    /// As of rde_volume_read; UNAUTHORIZED; TRUNCATED: longer than any answer can be, `length` says how long: read it in parts.
+    pub status: i32,
+    /// RDE_NEEDLE_*; other bits are those that SeaweedFS stored.
+    pub flags: u32,
+    /// Bytes of all stored data.
+    pub length: u64,
+    /// Unix seconds; 0 is unknown.
+    pub last_modified: u64,
+    /// Unix nanoseconds; 0 is unknown.
+    pub append_at_ns: u64,
+    /// Generation of the volume that it was read from.
+    pub generation: u64,
+    /// CRC-32C of all stored data as it is stored: raw or masked.
+    pub checksum: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Where in the answer the data begins, in bytes.
+    pub data_offset: u64,
+    /// Bytes of data.
+    pub data_length: u64,
+}
+
 const _: () = {
+    assert!(size_of::<rde_needle_read>() == 56 && size_of::<rde_needle_result>() == 64);
     assert!(size_of::<rde_volume_options>() == 56 && offset_of!(rde_volume_options, reserved) == 24);
-    assert!(size_of::<rde_exporter_options>() == 56 && offset_of!(rde_exporter_options, reserved) == 24);
+    assert!(size_of::<rde_exporter_options>() == 56 && offset_of!(rde_exporter_options, read_key) == 24);
     assert!(size_of::<rde_volume_details>() == 40 && offset_of!(rde_volume_details, generation) == 16);
     assert!(size_of::<rde_needle>() == 48 && offset_of!(rde_needle, checksum) == 40);
 };

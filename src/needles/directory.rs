@@ -1,4 +1,4 @@
-//! The volumes of a folder: opened when they are first asked for, found when they come, forgotten when they go.
+//! The volumes of folders: opened when they are first asked for, found when they come, forgotten when they go.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -7,53 +7,89 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::limits;
 use crate::status::{Error, Result, Status};
 use crate::volume::{OpenOptions, Volume};
 
-/// How often the folder is looked through for a volume that is not known: whoever asks for made-up ones costs no more.
+/// How often the folders are looked through for a volume that is not known: whoever asks for made-up ones costs no more.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Folder and volumes. Any thread.
-pub(super) struct Directory {
+/// Where volumes are.
+#[derive(Clone)]
+struct Folder {
     dir: PathBuf,
+    /// None: beside the data.
     index_dir: Option<PathBuf>,
+}
+
+/// What was found when the folders were last looked through.
+#[derive(Default)]
+struct Known {
+    folders: Vec<Folder>,
+    looked: Option<Instant>,
+    /// Folder and collection of each volume; the first folder that has it.
+    volumes: HashMap<u32, (Folder, String)>,
+}
+
+/// Folders and their volumes. Any thread.
+#[derive(Default)]
+pub(super) struct Directory {
     open: RwLock<HashMap<u32, Arc<Volume>>>,
-    /// Held while the folder is looked through or a volume opened: when that was, and the collections by volume.
-    known: Mutex<(Option<Instant>, HashMap<u32, String>)>,
+    /// Held while folders are looked through or a volume opened.
+    known: Mutex<Known>,
 }
 
 impl Directory {
     /// Errors: `Io` when there is no such folder.
     pub fn new(dir: PathBuf, index_dir: Option<PathBuf>) -> Result<Directory> {
-        let directory = Directory { dir, index_dir, open: RwLock::default(), known: Mutex::default() };
-        *directory.known.lock() = (Some(Instant::now()), directory.look()?);
+        let directory = Directory::default();
+        directory.add(dir, index_dir)?;
         Ok(directory)
     }
 
-    /// A volume, opened if it is not. Errors: `NotFound`, and those of [`Volume::open`].
-    pub fn volume(&self, id: u32) -> Result<Arc<Volume>> {
+    /// Takes another folder. Errors: `LimitReached`; `Io` when there is no such folder.
+    pub fn add(&self, dir: PathBuf, index_dir: Option<PathBuf>) -> Result<()> {
+        let mut known = self.known.lock();
+        if known.folders.len() >= limits::EXPORTER_FOLDERS {
+            return Err(Error::new(Status::LimitReached, "an exporter has too many folders"));
+        }
+        let folder = Folder { dir, index_dir };
+        look(std::slice::from_ref(&folder))?;
+        known.folders.push(folder);
+        known.volumes = look(&known.folders)?;
+        known.looked = Some(Instant::now());
+        Ok(())
+    }
+
+    /// A volume, opened if it is not; unless it may `wait`, `NotReady` then. Errors: `NotFound`, and those of
+    /// [`Volume::open`].
+    pub fn volume(&self, id: u32, wait: bool) -> Result<Arc<Volume>> {
         if let Some(volume) = self.open.read().get(&id) {
             return Ok(volume.clone());
+        }
+        if !wait {
+            return Err(Status::NotReady.into());
         }
         let mut known = self.known.lock();
         if let Some(volume) = self.open.read().get(&id) {
             return Ok(volume.clone());
         }
-        if !known.1.contains_key(&id) && known.0.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
-            *known = (Some(Instant::now()), self.look()?);
+        if !known.volumes.contains_key(&id) && known.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+            known.looked = Some(Instant::now());
+            known.volumes = look(&known.folders)?;
         }
-        let Some(collection) = known.1.get(&id) else {
-            return Err(Error::new(Status::NotFound, format!("volume {id} is not in the folder")));
+        let Some((folder, collection)) = known.volumes.get(&id) else {
+            return Err(Error::new(Status::NotFound, format!("volume {id} is in none of the folders")));
         };
-        let options = OpenOptions { index_dir: self.index_dir.clone(), ..OpenOptions::default() };
-        match Volume::open_with(&self.dir, collection, id, options) {
+        let options = OpenOptions { index_dir: folder.index_dir.clone(), ..OpenOptions::default() };
+        match Volume::open_with(&folder.dir, collection, id, options) {
             Ok(volume) => {
                 let volume = Arc::new(volume);
                 self.open.write().insert(id, volume.clone());
                 Ok(volume)
             }
             Err(error) => {
-                known.1.remove(&id);
+                known.volumes.remove(&id);
                 Err(error)
             }
         }
@@ -62,7 +98,7 @@ impl Directory {
     /// Lets go of a volume whose files are gone; it is looked for again when it is asked for.
     pub fn forget(&self, volume: &Arc<Volume>) {
         let mut known = self.known.lock();
-        known.1.remove(&volume.id());
+        known.volumes.remove(&volume.id());
         self.open.write().remove(&volume.id());
     }
 
@@ -70,17 +106,26 @@ impl Directory {
     pub fn volumes(&self) -> Vec<Arc<Volume>> {
         self.open.read().values().cloned().collect()
     }
+}
 
-    fn look(&self) -> Result<HashMap<u32, String>> {
-        let failed = |error| Error::os(&format!("look through {}", self.dir.display()), &error);
-        let mut found = HashMap::new();
-        for entry in std::fs::read_dir(&self.dir).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            if let Some((collection, id)) = name.to_str().and_then(named) {
-                found.insert(id, collection.to_owned());
-            }
+/// Every volume of the folders. A folder that is gone for now hides those of no other.
+fn look(folders: &[Folder]) -> Result<HashMap<u32, (Folder, String)>> {
+    let mut found = HashMap::new();
+    let mut failed = None;
+    for folder in folders.iter().rev() {
+        match std::fs::read_dir(&folder.dir).and_then(|entries| entries.collect::<std::io::Result<Vec<_>>>())
+        {
+            Ok(entries) => found.extend(entries.iter().filter_map(|entry| {
+                let name = entry.file_name();
+                let (collection, id) = named(name.to_str()?)?;
+                Some((id, (folder.clone(), collection.to_owned())))
+            })),
+            Err(error) => failed = Some(Error::os(&format!("look through {}", folder.dir.display()), &error)),
         }
-        Ok(found)
+    }
+    match failed {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found),
     }
 }
 

@@ -1,16 +1,30 @@
-//! SeaweedFS needles for other processes: an [`Exporter`] serves every volume of a folder by calls of [`METHOD`].
+//! SeaweedFS needles for other processes: an [`Exporter`] serves every volume of a folder, whoever has a session reads them.
 //!
-//! A call's payload is a file id as text; its header is the part (`offset`, `len`) and [`read`] flags. The answer's status
-//! is a [`Status`](crate::Status); its payload the data; its header the length of all data (`offset`), when it was modified
-//! (`len`, Unix seconds, 0 unknown) and [`needle`] flags. docs/wire.md has the same.
+//! A call of [`METHOD`] is one read: its payload is a file id as text, `?jwt=TOKEN` behind it if there is a token; its
+//! header is the part (`offset`, `len`) and [`read`] flags. The answer's status is a [`Status`](crate::Status); its payload
+//! the data; its header the length of all data (`offset`), when it was modified (`len`, Unix seconds, 0 unknown) and
+//! [`needle`] flags. A call of [`METHOD_BATCH`] is many reads in one round trip: see [`batch`]. docs/wire.md has the same.
 
+mod ask;
+pub mod batch;
 mod directory;
 mod exporter;
+mod place;
+mod serve;
+mod token;
 
 pub use exporter::{Exporter, ExporterOptions};
+pub use place::{PORT_OFFSET, exporter_address};
+pub use token::{KEY as READ_KEY, ReadKey};
 
 /// Reads a needle.
 pub const METHOD: u32 = 0x5357_0001;
+
+/// Reads many needles.
+pub const METHOD_BATCH: u32 = 0x5357_0002;
+
+/// Longest file id with its token, in bytes; also those that are whole paths of URLs.
+pub const FILE_ID: usize = 4096;
 
 /// Flags of a read.
 pub mod read {
@@ -20,8 +34,10 @@ pub mod read {
     pub const STORED: u32 = 1 << 1;
     /// A part: `len` bytes from `offset` on, as far as the data goes.
     pub const RANGE: u32 = 1 << 2;
+    /// No data: what is known of the needle.
+    pub const STAT: u32 = 1 << 3;
     /// Every flag there is.
-    pub const ALL: u32 = LIVE | STORED | RANGE;
+    pub const ALL: u32 = LIVE | STORED | RANGE | STAT;
 }
 
 /// Flags of an answer, beside those that SeaweedFS stores with the needle.

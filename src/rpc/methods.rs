@@ -1,5 +1,6 @@
 //! Handlers by method.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,11 +12,13 @@ use crate::engine::context::Context;
 use crate::status::Status;
 
 type Answering = dyn Fn(&Call) -> Answer + Send + Sync;
+type Either = dyn Fn(&Call, bool) -> Option<Answer> + Send + Sync;
 type Owning = dyn Fn(Call) + Send + Sync;
 
 #[derive(Clone)]
 enum Handler {
     Answering(Arc<Answering>),
+    Either(Arc<Either>),
     Owning(Arc<Owning>),
 }
 
@@ -54,6 +57,18 @@ impl Methods {
         self.with(method, Handler::Answering(Arc::new(handler)), true)
     }
 
+    /// Answers a method in the server's thread when that takes microseconds, else in a thread of its pool: the handler is
+    /// first called with `false`, and may answer `None` so as to be called again with `true`, when it may block and must
+    /// answer. A call that it does not answer then is answered `INTERNAL`.
+    #[must_use]
+    pub fn on_either(
+        self,
+        method: u32,
+        handler: impl Fn(&Call, bool) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Methods {
+        self.with(method, Handler::Either(Arc::new(handler)), false)
+    }
+
     /// Gives the calls of a method to a function, which answers them when it pleases, from any thread.
     #[must_use]
     pub fn take(self, method: u32, handler: impl Fn(Call) + Send + Sync + 'static) -> Methods {
@@ -71,37 +86,42 @@ impl Methods {
 }
 
 impl Method {
-    /// Runs the handler and sends its answer: exactly one, whatever the handler does.
-    pub fn run(&self, context: &Context, call: Call) {
+    /// Runs the handler and sends its answer: exactly one, whatever the handler does. Unless it may `wait`, the call of a
+    /// handler that would comes back, for the pool.
+    pub fn run(&self, context: &Context, call: Call, wait: bool) -> Option<Call> {
+        if self.blocking && !wait {
+            return Some(call);
+        }
         if call.deadline().is_some_and(|at| at <= Instant::now()) {
-            return call.refuse(Status::TimedOut, Duration::ZERO);
+            call.refuse(Status::TimedOut, Duration::ZERO);
+            return None;
         }
-        let panicked = match &self.handler {
-            Handler::Answering(handler) => {
-                match catch_unwind(AssertUnwindSafe(|| handler(&call))) {
-                    Ok(answer) => {
-                        answer.send(call);
-                        false
-                    }
-                    Err(payload) => {
-                        // Dropping it could panic again.
-                        std::mem::forget(payload);
-                        call.fail(Status::Internal);
-                        true
-                    }
-                }
-            }
+        let answered = match &self.handler {
+            Handler::Answering(handler) => catch_unwind(AssertUnwindSafe(|| Some(handler(&call)))),
+            Handler::Either(handler) => catch_unwind(AssertUnwindSafe(|| handler(&call, wait))),
             // A call that is dropped by a panic is answered `INTERNAL`.
-            Handler::Owning(handler) => match catch_unwind(AssertUnwindSafe(|| handler(call))) {
-                Ok(()) => false,
-                Err(payload) => {
-                    std::mem::forget(payload);
-                    true
+            Handler::Owning(handler) => {
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| handler(call))) {
+                    panicked(context, payload);
                 }
-            },
+                return None;
+            }
         };
-        if panicked {
-            context.note_handler_panic();
+        match answered {
+            Ok(Some(answer)) => answer.send(call),
+            Ok(None) if !wait => return Some(call),
+            Ok(None) => call.fail(Status::Internal),
+            Err(payload) => {
+                panicked(context, payload);
+                call.fail(Status::Internal);
+            }
         }
+        None
     }
+}
+
+fn panicked(context: &Context, payload: Box<dyn Any + Send>) {
+    // Dropping it could panic again.
+    std::mem::forget(payload);
+    context.note_handler_panic();
 }

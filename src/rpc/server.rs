@@ -140,13 +140,13 @@ impl Serving {
         let Some(method) = self.methods.get(call.method()) else {
             return call.refuse(Status::UnknownMethod, Duration::ZERO);
         };
-        if !method.blocking {
-            return method.run(self.worker.context(), call);
-        }
+        let Some(call) = method.run(self.worker.context(), call, false) else { return };
         if !self.pool.has_room() {
             return call.refuse(Status::QueueFull, Duration::from_nanos(limits::RETRY_AFTER_NS));
         }
         let (method, context) = (method.clone(), self.worker.context().clone());
-        self.pool.run(Box::new(move || method.run(&context, call)));
+        self.pool.run(Box::new(move || {
+            method.run(&context, call, true);
+        }));
     }
 }

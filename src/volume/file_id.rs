@@ -26,13 +26,24 @@ impl FileId {
     /// Parses a path of a volume server's URL: `/3,01637037d6.jpg`, `/3/01637037d6` or `/3/01637037d6/name.jpg`; the
     /// leading slash may be missing. Errors: `InvalidArgument`.
     pub fn from_path(path: &str) -> Result<FileId> {
+        let (volume, key) = FileId::split(path)?;
+        FileId::from_parts(volume, key)
+    }
+
+    /// The `volume,key` of such a path as it is written, without an `_N`: what tokens name. Errors: `InvalidArgument`.
+    pub fn name(path: &str) -> Result<String> {
+        let (volume, key) = FileId::split(path)?;
+        Ok(format!("{volume},{}", key.rsplit_once('_').map_or(key, |(key, _)| key)))
+    }
+
+    /// Volume and key, with its `_N`.
+    fn split(path: &str) -> Result<(&str, &str)> {
         let path = path.strip_prefix('/').unwrap_or(path);
         let (volume, rest) = match path.split_once('/') {
             Some((volume, rest)) => (volume, rest.split_once('/').map_or(rest, |(key, _)| key)),
             None => path.split_once(',').ok_or_else(|| invalid("no comma between volume and key"))?,
         };
-        let key = rest.split_once('.').map_or(rest, |(key, _)| key);
-        FileId::from_parts(volume, key)
+        Ok((volume, rest.split_once('.').map_or(rest, |(key, _)| key)))
     }
 
     fn from_parts(volume: &str, key: &str) -> Result<FileId> {
@@ -105,6 +116,9 @@ mod tests {
         let third = FileId { needle: 3, ..ID };
         assert_eq!("3,01637037d6_2".parse::<FileId>().unwrap(), third);
         assert_eq!(FileId::from_path("/3,01637037d6_2.jpg").unwrap(), third);
+        for path in ["3,01637037d6", "/3,01637037d6_2.jpg", "3/01637037d6_1/a_b.c"] {
+            assert_eq!(FileId::name(path).unwrap(), "3,01637037d6", "{path}");
+        }
         assert_eq!("4294967299,01637037d6".parse::<FileId>().unwrap(), ID, "cut to 32 bits");
     }
 

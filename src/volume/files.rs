@@ -146,7 +146,7 @@ impl Generation {
         }
         let (file, metadata) = open_file(&paths.data("dat"))?;
         let mut start = [0; SUPERBLOCK_BYTES];
-        let got = read_at(file.as_fd(), 0, [&mut start])?;
+        let got = read_at(file.as_fd(), 0, [&mut start], true)?;
         let superblock = Superblock::decode(&start[..got])?;
         let version = info.version.unwrap_or(superblock.version);
         let data = Arc::new(DataFile { file, superblock, version });

@@ -96,15 +96,15 @@ impl Index {
         self.progress.lock().width == Some(RowWidth::Sixteen)
     }
 
-    /// The entry of `id`, as of the last [`Index::follow`].
-    pub(super) fn get(&self, id: u64) -> Result<Option<Entry>> {
+    /// The entry of `id`, as of the last [`Index::follow`]. A sorted index is read for it; see [`read_at`] for `wait`.
+    pub(super) fn get(&self, id: u64, wait: bool) -> Result<Option<Entry>> {
         if !self.sorted {
             return Ok(self.map.read().get(id));
         }
         let Some(width) = self.progress.lock().width else { return Ok(None) };
         let length = length_and_links(&self.file)?.0;
         let found =
-            sorted::search(width, length, id, |offset, row| read_at(self.file.as_fd(), offset, [row]))?;
+            sorted::search(width, length, id, |offset, row| read_at(self.file.as_fd(), offset, [row], wait))?;
         Ok(found.map(Entry::from))
     }
 
@@ -114,8 +114,9 @@ impl Index {
         (map.entries(), map.memory())
     }
 
-    /// Takes in what was appended since the last look. Costs one `fstat` when nothing was.
-    pub(super) fn follow(&self, data: &DataFile) -> Result<Change> {
+    /// Takes in what was appended since the last look. Costs one `fstat` when nothing was. Unless it may `wait`, `NotReady`
+    /// when something was: that can be many rows, and runs to be merged.
+    pub(super) fn follow(&self, data: &DataFile, wait: bool) -> Result<Change> {
         let (length, links) = length_and_links(&self.file)?;
         if links != self.links.load(Ordering::Relaxed) {
             return Ok(Change::Renamed);
@@ -123,6 +124,9 @@ impl Index {
         // `seen` is stored after the rows are in the map.
         if self.sorted || length == self.seen.load(Ordering::Acquire) {
             return Ok(Change::UpToDate);
+        }
+        if !wait {
+            return Err(Status::NotReady.into());
         }
         let change = self.take_in(data)?;
         self.merge()?;
@@ -151,7 +155,7 @@ impl Index {
         loop {
             // The last row that is in the map is read again, with the new ones.
             let again = if progress.last.is_some() { step } else { 0 };
-            let got = read_at(self.file.as_fd(), progress.consumed - again as u64, [&mut *buffer])?;
+            let got = read_at(self.file.as_fd(), progress.consumed - again as u64, [&mut *buffer], true)?;
             let mut rows = Row::decode_all(width, &buffer[..got]).peekable();
             if progress.last.is_some() && rows.next() != progress.last {
                 return Ok(Change::Rewritten);
@@ -191,7 +195,7 @@ fn load(file: &File, width: RowWidth, progress: &mut Progress) -> Result<NeedleM
     let mut loader = Loader::default();
     let mut buffer = vec![0; LOAD_ROWS * width.bytes()];
     loop {
-        let got = read_at(file.as_fd(), progress.consumed, [&mut buffer])?;
+        let got = read_at(file.as_fd(), progress.consumed, [&mut buffer], true)?;
         let whole = got - got % width.bytes();
         if whole == 0 {
             return loader.finish();
@@ -206,7 +210,7 @@ fn load(file: &File, width: RowWidth, progress: &mut Progress) -> Result<NeedleM
 /// neither width makes sense.
 fn detect_width(file: &File, data: &DataFile) -> Result<Option<RowWidth>> {
     let mut buffer = [0; SAMPLE_ROWS * 17];
-    let got = read_at(file.as_fd(), 0, [&mut buffer])?;
+    let got = read_at(file.as_fd(), 0, [&mut buffer], true)?;
     if got < RowWidth::Sixteen.bytes() {
         return Ok(None);
     }
@@ -215,7 +219,7 @@ fn detect_width(file: &File, data: &DataFile) -> Result<Option<RowWidth>> {
         let mut matches = 0;
         for row in Row::decode_all(width, &buffer[..got]).filter(|row| row.offset != 0) {
             let mut header = [0; HEADER_BYTES];
-            read_at(data.file.as_fd(), row.offset * OFFSET_UNIT, [&mut header])?;
+            read_at(data.file.as_fd(), row.offset * OFFSET_UNIT, [&mut header], true)?;
             let found = Header::decode(&header);
             // The row of a deletion points to a record of size 0.
             let size = row.size.max(0);

@@ -21,11 +21,13 @@ pub struct ReadOptions {
     pub stored: bool,
     /// The time that expiry is judged by, in Unix nanoseconds; None is the system's clock.
     pub now_ns: Option<u64>,
+    /// False: what would wait for the disk, or for much work, is not done: `NotReady`. Default true.
+    pub wait: bool,
 }
 
 impl Default for ReadOptions {
     fn default() -> ReadOptions {
-        ReadOptions { read_deleted: true, stored: false, now_ns: None }
+        ReadOptions { read_deleted: true, stored: false, now_ns: None, wait: true }
     }
 }
 

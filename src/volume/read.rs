@@ -4,6 +4,8 @@ use std::io::IoSliceMut;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
+use rustix::io::{Errno, ReadWriteFlags, preadv, preadv2};
+
 use crate::status::{Error, Result, Status};
 use crate::volume::location::{Location, Needle, ReadOptions};
 use crate::volume::needle::{FRONT_BYTES, Layout, META_BYTES, TRAILER_BYTES};
@@ -48,7 +50,7 @@ impl Location {
         let wanted = &mut buffer[..length];
         if offset != 0 {
             let at = self.offset + self.front_length() as u64 + u64::from(range.start);
-            if read_at(self.file(), at, [wanted])? != length {
+            if read_at(self.file(), at, [wanted], options.wait)? != length {
                 return Err(Error::new(Status::Stale, "the .dat file ends inside the needle's data"));
             }
         } else if range.end == needle.data_length {
@@ -65,7 +67,7 @@ impl Location {
         let (mut front, mut scratch) = ([0; FRONT_BYTES], [0; TAIL_BYTES]);
         let front = &mut front[..body_at];
         let scratch = &mut scratch[..(body - direct).min(TAIL_BYTES)];
-        let got = read_at(self.file(), self.offset, [front, &mut buffer[..direct], scratch])?;
+        let got = read_at(self.file(), self.offset, [front, &mut buffer[..direct], scratch], options.wait)?;
         let layout = self.check_front(&front[..got.min(body_at)])?;
         let got = got.saturating_sub(body_at);
         if (got as u64) < u64::from(layout.data_length).min(direct as u64) {
@@ -78,7 +80,7 @@ impl Location {
     pub fn stat(&self, options: &ReadOptions) -> Result<Needle> {
         let mut front = [0; FRONT_BYTES];
         let front = &mut front[..self.front_length()];
-        let got = read_at(self.file(), self.offset, [front])?;
+        let got = read_at(self.file(), self.offset, [front], options.wait)?;
         let layout = self.check_front(&front[..got])?;
         Body { direct: &[], scratch: &[], got: 0, location: self }.check(&layout, options)
     }
@@ -98,10 +100,10 @@ impl Body<'_> {
         let (meta, trailer) = (layout.meta(), layout.trailer());
         // The trailer follows at once, unless long pairs are between.
         let meta_length = if meta.end == trailer.start {
-            self.copy(meta.start..trailer.end, &mut tail)? - layout.trailer_length
+            self.copy(meta.start..trailer.end, &mut tail, options.wait)? - layout.trailer_length
         } else {
-            let length = self.copy(meta, &mut tail)?;
-            self.copy(trailer, &mut tail[length..])?;
+            let length = self.copy(meta, &mut tail, options.wait)?;
+            self.copy(trailer, &mut tail[length..], options.wait)?;
             length
         };
         let (meta, trailer) = tail.split_at(meta_length);
@@ -109,7 +111,7 @@ impl Body<'_> {
     }
 
     /// Copies a small part of the record, read or still to be read.
-    fn copy(&self, range: Range<u64>, out: &mut [u8]) -> Result<usize> {
+    fn copy(&self, range: Range<u64>, out: &mut [u8], wait: bool) -> Result<usize> {
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let out = out
             .get_mut(..length)
@@ -123,31 +125,38 @@ impl Body<'_> {
                     self.scratch[at - self.direct.len()]
                 };
             }
-        } else if read_at(self.location.file(), self.location.offset + range.start, [out])? != length {
+        } else if read_at(self.location.file(), self.location.offset + range.start, [out], wait)? != length {
             return Err(Error::new(Status::Stale, "the .dat file ends before the needle's record does"));
         }
         Ok(length)
     }
 }
 
-/// Fills the buffers from `offset` on; returns how many bytes there were before the end of the file.
+/// Fills the buffers from `offset` on; returns how many bytes there were before the end of the file. Unless it may `wait`,
+/// only from the page cache: `NotReady` when that has not all of it, or the file system does not say.
 pub(super) fn read_at<const N: usize>(
     file: BorrowedFd<'_>,
     offset: u64,
     buffers: [&mut [u8]; N],
+    wait: bool,
 ) -> Result<usize> {
     let mut slices = buffers.map(IoSliceMut::new);
     let mut rest = &mut slices[..];
     IoSliceMut::advance_slices(&mut rest, 0);
     let mut done = 0;
     while !rest.is_empty() {
-        match rustix::io::preadv(file, rest, offset + done as u64) {
+        let got = match wait {
+            true => preadv(file, rest, offset + done as u64),
+            false => preadv2(file, rest, offset + done as u64, ReadWriteFlags::NOWAIT),
+        };
+        match got {
             Ok(0) => break,
             Ok(count) => {
                 done += count;
                 IoSliceMut::advance_slices(&mut rest, count);
             }
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN | Errno::OPNOTSUPP) if !wait => return Err(Status::NotReady.into()),
             Err(error) => return Err(Error::os("reading a volume's file", &error.into())),
         }
     }

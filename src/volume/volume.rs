@@ -110,19 +110,24 @@ impl Volume {
     /// call this now and then all the same, so that an idle volume lets go of files that a vacuum replaced. Errors: as
     /// of [`Volume::open`]; the volume can be used again once its files are back.
     pub fn refresh(&self) -> Result<()> {
-        self.fresh(true, true).map(|_| ())
+        self.fresh(true, true, true).map(|_| ())
     }
 
     /// The volume as of now: every row that is in the index is taken into account. Costs one `fstat`
     /// when there is no news. Errors: `Busy`, and those of [`Volume::refresh`].
     pub fn view(&self) -> Result<View> {
-        let generation = self.fresh(false, self.options.reload_on_read)?;
+        self.view_as(true)
+    }
+
+    /// [`Volume::view`], and unless it may `wait`, `NotReady` when there is news.
+    pub fn view_as(&self, wait: bool) -> Result<View> {
+        let generation = self.fresh(false, self.options.reload_on_read, wait)?;
         Ok(View { volume: self.id, generation })
     }
 
     /// Where the needle of a file id is, as of now. Errors: those of [`Volume::view`] and [`View::locate`].
     pub fn locate(&self, id: FileId, options: &ReadOptions) -> Result<Location> {
-        self.view()?.locate(id, options)
+        self.view_as(options.wait)?.locate(id, options)
     }
 
     /// Reads a whole needle into `buffer`. See [`Location::read`] for errors; adds those of [`Volume::locate`].
@@ -152,8 +157,11 @@ impl Volume {
         if !matches!(error.status, Status::Stale | Status::Corrupted) || location.attempt >= ATTEMPTS {
             return Err(error);
         }
+        if !options.wait {
+            return Err(Status::NotReady.into());
+        }
         let attempt = location.attempt + 1;
-        let generation = self.fresh(true, self.options.reload_on_read)?;
+        let generation = self.fresh(true, self.options.reload_on_read, true)?;
         let view = View { volume: self.id, generation };
         let now = view.locate(location.id, options)?;
         let unshifted = if location.shifted { location.offset - LOST_BIT } else { location.offset };
@@ -190,18 +198,21 @@ impl Volume {
     }
 
     /// The present generation with every row of its index taken in. `names` makes it look at the files' names too;
-    /// `reload` lets it open them anew.
-    fn fresh(&self, names: bool, reload: bool) -> Result<Arc<Generation>> {
+    /// `reload` lets it open them anew. Unless it may `wait`, `NotReady` when there are rows or files to be read.
+    fn fresh(&self, names: bool, reload: bool, wait: bool) -> Result<Arc<Generation>> {
         // Bound: each round but the last needs the files to be replaced during it.
         for _ in 0..ATTEMPTS {
             let current = self.current.read().clone();
             let old = current.as_ref().map(|generation| generation.number);
             if let Some(generation) = current {
-                if self.is_up_to_date(&generation, names)? {
+                if self.is_up_to_date(&generation, names, wait)? {
                     return Ok(generation);
                 }
             } else if !reload {
                 return Err(Error::new(Status::NotFound, "the volume's files are gone"));
+            }
+            if !wait {
+                return Err(Status::NotReady.into());
             }
             if !reload {
                 return Err(Error::new(
@@ -215,14 +226,17 @@ impl Volume {
     }
 
     /// Takes in what was appended; false if the files have to be opened anew.
-    fn is_up_to_date(&self, generation: &Generation, names: bool) -> Result<bool> {
-        match generation.index.follow(&generation.data)? {
+    fn is_up_to_date(&self, generation: &Generation, names: bool, wait: bool) -> Result<bool> {
+        match generation.index.follow(&generation.data, wait)? {
             Change::Rewritten => Ok(false),
             Change::UpToDate if !names && !self.names_due() => Ok(true),
+            // To look at names may wait for the disk too; and whoever looks has to open what he finds.
+            _ if !wait => Err(Status::NotReady.into()),
             Change::UpToDate | Change::Renamed => {
+                self.names_checked_ms.store(self.now_ms(), Ordering::Relaxed);
                 if generation.is_current(&self.paths) {
                     generation.index.confirm()?;
-                    return Ok(generation.index.follow(&generation.data)? == Change::UpToDate);
+                    return Ok(generation.index.follow(&generation.data, wait)? == Change::UpToDate);
                 }
                 // In the middle of a vacuum's commit both open files are still the old ones, and nothing is written
                 // before both are new. An index that is not the old one any more is of a vacuum before this one.
@@ -231,15 +245,13 @@ impl Volume {
         }
     }
 
-    /// Whether the names are to be looked at; true for one of the threads that ask.
+    /// Whether the names are to be looked at.
     fn names_due(&self) -> bool {
-        let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
-        let checked = self.names_checked_ms.load(Ordering::Relaxed);
-        now.saturating_sub(checked) >= NAMES_EVERY_MS
-            && self
-                .names_checked_ms
-                .compare_exchange(checked, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+        self.now_ms().saturating_sub(self.names_checked_ms.load(Ordering::Relaxed)) >= NAMES_EVERY_MS
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
     /// Opens the files anew, unless another thread did so since `old` was current.
@@ -280,8 +292,9 @@ impl View {
                 format!("a needle of volume {}, not {}", id.volume, self.volume),
             ));
         }
-        let entry = self.generation.index.get(id.needle)?.ok_or(Status::NotFound)?;
-        if entry.deleted && (!options.read_deleted || entry.is_tombstone()) {
+        let entry = self.generation.index.get(id.needle, options.wait)?.ok_or(Status::NotFound)?;
+        // Of an empty file no bytes are left that could be read; HTTP says so, too.
+        if entry.deleted && (!options.read_deleted || entry.is_tombstone() || entry.size == 0) {
             return Err(Status::Deleted.into());
         }
         Ok(Location {

@@ -153,6 +153,7 @@ SIZE(rde_volume, 8);
 SIZE(rde_exporter, 8);
 SIZE(rde_exporter_options, 56);
 OFFSET(rde_exporter_options, index_dir, 8);
+OFFSET(rde_exporter_options, read_key, 24);
 SIZE(rde_volume_options, 56);
 OFFSET(rde_volume_options, index_dir, 8);
 SIZE(rde_volume_details, 40);
@@ -167,6 +168,15 @@ OFFSET(rde_needle, last_modified, 16);
 OFFSET(rde_needle, append_at_ns, 24);
 OFFSET(rde_needle, generation, 32);
 OFFSET(rde_needle, checksum, 40);
+SIZE(rde_needle_read, 56);
+OFFSET(rde_needle_read, token, 16);
+OFFSET(rde_needle_read, offset, 32);
+OFFSET(rde_needle_read, flags, 48);
+SIZE(rde_needle_result, 64);
+OFFSET(rde_needle_result, length, 8);
+OFFSET(rde_needle_result, generation, 32);
+OFFSET(rde_needle_result, checksum, 40);
+OFFSET(rde_needle_result, data_offset, 48);
 
 int main(void) {
     rde_context_options options = RDE_CONTEXT_OPTIONS_INIT;

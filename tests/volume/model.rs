@@ -73,7 +73,7 @@ fn check(volume: &Volume, version: u8, model: &BTreeMap<u64, (Put, bool)>) -> Re
         let cookie = held.map_or(1, |(put, _)| put.cookie);
         let id = FileId { volume: 5, needle, cookie };
         for read_deleted in [true, false] {
-            let options = ReadOptions { read_deleted, stored: false, now_ns: Some(NOW) };
+            let options = ReadOptions { read_deleted, stored: false, now_ns: Some(NOW), wait: true };
             let expected = expected(version, held, read_deleted);
             let exact = expected.as_ref().map_or(100, Vec::len);
             let mut buffer = vec![0; exact];

@@ -11,7 +11,7 @@ use tempfile::tempdir;
 
 use crate::writer::{Format, Put, Random, Writer, row, seed};
 
-const ALL: ReadOptions = ReadOptions { read_deleted: true, stored: false, now_ns: None };
+const ALL: ReadOptions = ReadOptions { read_deleted: true, stored: false, now_ns: None, wait: true };
 
 fn id(needle: u64) -> FileId {
     FileId { volume: 1, needle, cookie: needle as u32 }

@@ -10,7 +10,7 @@ use tempfile::tempdir;
 use crate::writer::{Format, Put, Writer};
 
 const ID: FileId = FileId { volume: 7, needle: 1, cookie: 0xc0 };
-const ALL: ReadOptions = ReadOptions { read_deleted: true, stored: false, now_ns: None };
+const ALL: ReadOptions = ReadOptions { read_deleted: true, stored: false, now_ns: None, wait: true };
 
 fn put(needle: u64, data: &[u8]) -> Put {
     Put { id: needle, cookie: 0xc0, data: data.to_vec(), append_at_ns: 5, ..Put::default() }

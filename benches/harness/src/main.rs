@@ -164,8 +164,8 @@ fn run_raw(how: &How, rounds: usize) -> Result<bool, String> {
 /// The page shows every row, also those that nobody has measured.
 fn write_page(target: &Path, page: &Path) -> Result<bool, String> {
     let mut entries = report::load(&target.join("bench.json"))?;
-    // The key-value store's have a table of their own, which its bench writes.
-    entries.retain(|entry| !entry.name.starts_with("kv "));
+    // Those of the key-value store and of SeaweedFS have tables of their own, which their benches write.
+    entries.retain(|entry| !entry.name.starts_with("kv ") && !entry.name.starts_with("seaweedfs "));
     let all = merge(goals::rows().iter().map(run::unmeasured).collect(), entries);
     let text = std::fs::read_to_string(page).map_err(|e| format!("{}: {e}", page.display()))?;
     let new = report::with_table(&text, &all)?;

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
@@ -78,6 +78,24 @@ fn a_recycled_buffer_is_zero_and_an_uninitialised_one_is_not_exportable() {
         drop(again);
         assert!(!pool.alloc(length, UNINITIALISED).unwrap().is_initialised());
     }
+}
+
+#[test]
+fn memory_of_large_buffers_is_used_again_and_a_bounded_part_of_it_kept() {
+    let pool = Pool::new(256 * MIB);
+    let take = |count| (0..count).map(|_| pool.alloc(MIB + 1, UNINITIALISED).unwrap()).collect::<Vec<_>>();
+    let addresses =
+        |buffers: &[Arc<Buffer>]| buffers.iter().map(|b| b.address() as usize).collect::<BTreeSet<_>>();
+    let buffers = take(8);
+    let before = addresses(&buffers);
+    drop(buffers);
+    let again = take(8);
+    assert_eq!(addresses(&again), before);
+    drop(again);
+    drop(take(40));
+    assert_eq!(pool.statistics().used, crate::limits::EMPTY_CHUNKS as u64 * 2 * MIB);
+    // Whoever needs all of it gets it.
+    assert!(pool.alloc(256 * MIB, 0).is_ok());
 }
 
 /// Random allocations and releases of every size: no two buffers overlap, nobody's bytes change, the limit holds.

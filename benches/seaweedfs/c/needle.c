@@ -1,0 +1,115 @@
+/* The reads of engine.go from C: needle ADDRESS < FILE_IDS; prints nanoseconds a needle, one in flight and 64 by one call. */
+#define _POSIX_C_SOURCE 200809L
+#include <rdma_engine.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define WARM_UP_NS 100000000ll
+#define MEASURE_NS 500000000ll
+enum { SOME = 64, IDS = 1024, SIZE = 4096 };
+
+static rde_error error;
+static rde_worker worker;
+static rde_session session;
+static rde_buffer into;
+static char ids[IDS][64];
+static size_t count, turn;
+
+static void try(const char *what, rde_status status) {
+    if (status >= 0) return;
+    fprintf(stderr, "needle: %s: %s\n", what, error.status == status ? error.message : rde_status_message(status));
+    exit(1);
+}
+
+static int64_t now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static rde_completion next(void) {
+    rde_completion done;
+    uint32_t got = 0;
+    while (got == 0) try("poll", rde_worker_poll(worker, -1, &done, 1, &got));
+    try("an operation", done.status);
+    return done;
+}
+
+static const char *id(void) {
+    turn = (turn + 1) % count;
+    return ids[turn];
+}
+
+static void one(void) {
+    const char *file = id();
+    rde_piece piece = {.data = file, .length = strlen(file)};
+    rde_call_arguments call = RDE_CALL_ARGUMENTS_INIT;
+    call.method = RDE_METHOD_NEEDLE;
+    call.pieces = &piece;
+    call.piece_count = 1;
+    call.reply = into;
+    call.reply_capacity = SIZE;
+    try("call", rde_call(session, &call));
+    rde_completion done = next();
+    try("a needle", done.detail);
+    if (done.length != SIZE) exit(1);
+}
+
+static void many(void) {
+    static char payload[RDE_NEEDLES_BYTES_MAX];
+    rde_needle_read reads[SOME];
+    rde_needle_result results[SOME];
+    rde_call_arguments call = RDE_CALL_ARGUMENTS_INIT;
+    size_t length;
+    uint32_t got;
+    for (int i = 0; i < SOME; i++) {
+        const char *file = id();
+        reads[i] = (rde_needle_read){.file_id = {file, strlen(file)}};
+    }
+    try("encode", rde_needles_encode(reads, SOME, 0, payload, sizeof payload, &length, &got, &call.header));
+    rde_piece piece = {.data = payload, .length = length};
+    call.method = RDE_METHOD_NEEDLES;
+    call.pieces = &piece;
+    call.piece_count = 1;
+    try("call", rde_call(session, &call));
+    rde_completion done = next();
+    rde_rpc_header header;
+    rde_buffer buffer = {done.value};
+    void *data;
+    try("needles", done.detail);
+    memcpy(&header, done.data, sizeof header);
+    try("data", rde_buffer_data(buffer, &data, NULL));
+    try("decode", rde_needles_decode(&header, (rde_bytes){data, done.length}, results, SOME, &got));
+    if (got != SOME) exit(1);
+    for (int i = 0; i < SOME; i++)
+        if (results[i].status != 0 || results[i].data_length != SIZE) exit(1);
+    try("release", rde_buffer_release(buffer));
+}
+
+static double each(void (*block)(void), int operations) {
+    for (int64_t start = now(); now() - start < WARM_UP_NS;) block();
+    int64_t start = now(), blocks = 0;
+    for (; now() - start < MEASURE_NS; blocks++) block();
+    return (double)(now() - start) / (double)(blocks * operations);
+}
+
+int main(int argc, char **argv) {
+    rde_context context;
+    rde_worker_options options = RDE_WORKER_OPTIONS_INIT;
+    void *memory;
+    if (argc != 2) return 2;
+    while (count < IDS && scanf("%63s", ids[count]) == 1) count++;
+    options.flags = RDE_WORKER_POLLED;
+    try("open", rde_context_open(NULL, &context, &error));
+    try("open", rde_worker_open(context, &options, &worker, &error));
+    try("dial", rde_session_connect(worker, (rde_bytes){argv[1], strlen(argv[1])}, 0, &session, &error));
+    next();
+    try("alloc", rde_buffer_alloc(context, SIZE, 0, &into, &memory, &error));
+    double alone = each(one, 1);
+    printf("%.1f %.1f\n", alone, each(many, SOME));
+    try("close", rde_worker_close(worker));
+    try("close", rde_context_close(context));
+    return 0;
+}
