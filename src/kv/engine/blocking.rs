@@ -52,7 +52,7 @@ impl Engine {
         let known =
             self.targets.read().targets.iter().map(|target| target.name.clone()).collect::<BTreeSet<_>>();
         match &self.store {
-            Some(_) => Ok(Store::open(self.options.store.clone())?.partitions().cloned().collect()),
+            Some(store) => store.now_there(),
             None => Ok(known.into_iter().collect()),
         }
     }
