@@ -5,7 +5,6 @@ use super::{Engine, Handle};
 use crate::kv::batch::{Op, Order};
 use crate::kv::names::Partition as Name;
 use crate::kv::scan::Scanned;
-use crate::kv::store::Store;
 use crate::kv::tree::Found;
 use crate::status::{Error, Result, Status};
 use std::collections::BTreeSet;

@@ -170,7 +170,9 @@ impl Claims {
         let version = UpdateVersion { e_tag: Some("\"no-such\"".into()), version: Some("1".into()) };
         let other = Current { term: 0, text: Vec::new(), writer: None, version };
         // The first one makes the object, if it is not there.
-        let first = self.swap(&name, None, "0").await;
+        if let Swap::Unknown(error) = self.swap(&name, None, "0").await {
+            return Err(error);
+        }
         for (condition, before) in [("If-None-Match", None), ("If-Match", Some(&other))] {
             match self.swap(&name, before, "0").await {
                 Swap::Lost => {}
@@ -182,9 +184,6 @@ impl Claims {
                     return Err(Error::new(Status::Unsupported, what));
                 }
             }
-        }
-        if let Swap::Unknown(error) = first {
-            return Err(error);
         }
         mine.probed = true;
         Ok(())
