@@ -6,6 +6,7 @@
 mod kv_support;
 
 mod cache;
+mod command;
 mod crash;
 mod engine;
 mod faulty;
