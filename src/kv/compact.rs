@@ -224,13 +224,14 @@ impl<S: Sink> Writer<S> {
     /// Over an object store others may be writing: their files are not referred to yet. Those of this branch's own terms
     /// are dead, and those of branches that are gone.
     fn may_remove(&self, file: &FileName, files: &[FileName]) -> bool {
-        let (FileName::Data { branch, term, .. } | FileName::Segment { branch, term, .. }) = file else { return true };
+        let (FileName::Data { branch, term, .. } | FileName::Segment { branch, term, .. }) = file else {
+            return true;
+        };
         let own = &self.manifest().branches;
         let lives = |name: &str| {
             files.iter().any(|file| matches!(file, FileName::Manifest { branch, .. } if branch == name))
         };
-        self.sink().remote().is_none()
-            || if *branch == own.name { *term <= own.term } else { !lives(branch) }
+        self.sink().remote().is_none() || if *branch == own.name { *term <= own.term } else { !lives(branch) }
     }
 }
 

@@ -113,7 +113,9 @@ impl fmt::Display for FileName {
 /// Manifests that a newer term's of the same branch has replaced.
 pub fn superseded(files: &[FileName]) -> Vec<FileName> {
     let newer = |branch: &str, term: u64| {
-        files.iter().any(|other| matches!(other, FileName::Manifest { branch: b, term: t } if b == branch && *t > term))
+        files.iter().any(
+            |other| matches!(other, FileName::Manifest { branch: b, term: t } if b == branch && *t > term),
+        )
     };
     let old = files.iter().filter(|file| match file {
         FileName::Manifest { branch, term } => newer(branch, *term),

@@ -2,7 +2,7 @@
 
 use super::names::FileName;
 use super::source::{Directory, Source};
-use super::tier::remote::Remote;
+use super::tier::Remote;
 use super::tier::ticket::Ticket;
 use crate::status::{Error, Result};
 use std::fs::File;

@@ -3,8 +3,8 @@
 use super::damage::corrupted;
 use super::names::FileName;
 use super::page;
+use super::tier::Remote;
 use super::tier::cache::Seat;
-use super::tier::remote::Remote;
 use crate::status::{Error, Result, Status};
 use parking_lot::Mutex;
 use std::fs::File;
@@ -117,7 +117,12 @@ impl Directory {
     /// All of a small file (manifests).
     pub fn whole(&self, file: &FileName) -> Result<Vec<u8>> {
         if let Some(remote) = &self.remote {
-            let gone = || Error::new(Status::Stale, format!("{}: it was just replaced; open it again", self.describe(file)));
+            let gone = || {
+                Error::new(
+                    Status::Stale,
+                    format!("{}: it was just replaced; open it again", self.describe(file)),
+                )
+            };
             return remote.contents(file).wait()?.ok_or_else(gone);
         }
         let path = self.path.join(file.to_string());

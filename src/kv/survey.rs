@@ -1,7 +1,7 @@
 //! A partition's directory as a whole: what is in it, and whether all of it is sound.
 
-use super::check::{self, Report};
 use super::branch::MAIN;
+use super::check::{self, Report};
 use super::names::{FileName, Partition, superseded};
 use super::source::now;
 use super::store::Store;

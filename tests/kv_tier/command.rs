@@ -33,7 +33,9 @@ fn the_command_works_on_objects() {
     let folder = Folder::new();
     let options = |machine: &str| {
         let file = folder.0.join(format!("{machine}.txt"));
-        let text = format!("store_path={machine}\npages_per_file_shift=4\ncloud_provider=local\ncloud_store_path=objects\n");
+        let text = format!(
+            "store_path={machine}\npages_per_file_shift=4\ncloud_provider=local\ncloud_store_path=objects\n"
+        );
         std::fs::write(&file, text).unwrap();
         file
     };

@@ -68,7 +68,10 @@ fn one(at: usize, fate: &Fate, dies: bool) -> usize {
     let total = requests.load(Ordering::Relaxed);
     drop(store);
     let there = seen(over(&quick(&folder.0.join("b")), objects.clone()).unwrap());
-    assert!((acknowledged..=tried).contains(&there), "request {at}: {acknowledged} was acknowledged, {there} is there");
+    assert!(
+        (acknowledged..=tried).contains(&there),
+        "request {at}: {acknowledged} was acknowledged, {there} is there"
+    );
     // Whoever comes next goes on, over the cache that the failed writer left.
     let next = over(&quick(&folder.0.join("a")), objects).unwrap();
     write(&mut next.writer(&partition()).unwrap(), commit(COMMITS + 1)).unwrap();
@@ -129,9 +132,11 @@ fn after_an_unanswered_upload_other_names_are_used() {
     let mut writer = store.writer(&partition()).unwrap();
     write(&mut writer, commit(1)).unwrap();
     let mut once = true;
-    faulty.judge(move |what, key| match what == "put" && key.contains("manifest") && std::mem::take(&mut once) {
-        true => Fate::DoneButFails,
-        false => Fate::Go,
+    faulty.judge(move |what, key| {
+        match what == "put" && key.contains("manifest") && std::mem::take(&mut once) {
+            true => Fate::DoneButFails,
+            false => Fate::Go,
+        }
     });
     // The second attempt succeeds; the first may still be under way.
     write(&mut writer, commit(2)).unwrap();

@@ -91,12 +91,14 @@ fn readers_do_not_wait_for_an_upload() {
     let (gate, met) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (wait, reached) = (gate.clone(), met.clone());
     let mut once = true;
-    faulty.judge(move |what, key| match what == "put" && key.contains("data_") && std::mem::take(&mut once) {
-        true => {
-            reached.notify_one();
-            Fate::Wait(wait.clone())
+    faulty.judge(move |what, key| {
+        match what == "put" && key.contains("data_") && std::mem::take(&mut once) {
+            true => {
+                reached.notify_one();
+                Fate::Wait(wait.clone())
+            }
+            false => Fate::Go,
         }
-        false => Fate::Go,
     });
     let completions = Completions::new(4).unwrap();
     let write = Request::Write { ops: vec![upsert("k", b"2")], order: Order::Sort };

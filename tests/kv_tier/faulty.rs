@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use std::fmt::{Display, Formatter};
 use std::sync::{Arc, Mutex};
@@ -107,10 +107,7 @@ impl ObjectStore for Faulty {
         self.run("get", key.as_ref(), async |_| self.inner.get_opts(key, options).await).await
     }
 
-    fn delete_stream(
-        &self,
-        keys: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(&self, keys: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         self.inner.delete_stream(keys)
     }
 

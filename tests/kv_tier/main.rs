@@ -108,7 +108,8 @@ fn an_empty_machine_sees_the_same_store() {
                 .map(|i| upsert(&format!("{:03}", (i * 7 + round * 13) % 200), &noise(round * 100 + i, 300)))
                 .collect();
             ops.push(upsert("long", &noise(round, 20_000)));
-            let action = Action::UpsertLarge { value: noise(round, 9_000), metadata: None, expire_ms: 9 << 40 };
+            let action =
+                Action::UpsertLarge { value: noise(round, 9_000), metadata: None, expire_ms: 9 << 40 };
             ops.push(Op { key: b"very large".to_vec(), action, timestamp: 1 });
             ops.sort_by(|a, b| a.key.cmp(&b.key));
             ops.dedup_by(|a, b| a.key == b.key);

@@ -2,7 +2,7 @@
 
 use super::faulty::{Fate, Faulty};
 use super::kv_support::Folder;
-use super::{dump, options, over, over_folder, partition, quick, upsert, write};
+use super::{options, over, over_folder, partition, quick, upsert, write};
 use object_store::memory::InMemory;
 use rdma_engine::Status;
 use rdma_engine::kv::options::Options;
@@ -96,7 +96,10 @@ fn options_are_read_and_checked() {
     let options = Options::from_ini(ini, Path::new("/")).unwrap();
     let cloud = &options.cloud;
     assert!(options.append, "append mode is forced");
-    assert_eq!((cloud.local_space, cloud.concurrency, cloud.prewarm, cloud.prewarm_tasks), (2 << 30, 7, true, 2));
+    assert_eq!(
+        (cloud.local_space, cloud.concurrency, cloud.prewarm, cloud.prewarm_tasks),
+        (2 << 30, 7, true, 2)
+    );
     assert_eq!((cloud.bucket(), cloud.region.as_str()), (("bucket", "some/prefix"), "there"));
     assert!(!format!("{options:?}").contains("hush"), "no secrets in logs");
     for (text, part) in [
@@ -109,5 +112,4 @@ fn options_are_read_and_checked() {
         let error = Options::from_lines(text, Path::new("")).unwrap_err();
         assert!(error.status == Status::InvalidArgument && error.message.contains(part), "{text}: {error}");
     }
-    let _ = dump;
 }

@@ -79,7 +79,11 @@ fn spawn(program: &Path, folder: &Path, ports: [u16; 4]) -> Child {
         command.arg(format!("-{name}.port={port}"));
     }
     command.current_dir(folder).env("HOME", folder);
-    command.stdout(log.try_clone().unwrap()).stderr(log).spawn().expect("RDE_WEED names a program that starts")
+    command
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .expect("RDE_WEED names a program that starts")
 }
 
 impl Weed {
@@ -121,7 +125,8 @@ impl Weed {
     fn is_up(&self) -> bool {
         // A folder of the filer's is a bucket, and a file needs a volume.
         let filer = self.ports[2];
-        let answers = |port, method: &str, path: &str, body: &str| ask(port, method, path, body).unwrap_or_default();
+        let answers =
+            |port, method: &str, path: &str, body: &str| ask(port, method, path, body).unwrap_or_default();
         let made = answers(filer, "POST", "/buckets/bucket/", "");
         (made.contains(" 201 ") || made.contains(" 409 "))
             && answers(filer, "PUT", "/buckets/bucket/up", "up").contains(" 201 ")
@@ -133,7 +138,10 @@ fn ask(port: u16, method: &str, path: &str, body: &str) -> std::io::Result<Strin
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let len = body.len();
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n{body}")?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n{body}"
+    )?;
     let mut answer = String::new();
     stream.take(64 << 10).read_to_string(&mut answer)?;
     Ok(answer)

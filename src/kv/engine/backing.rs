@@ -6,7 +6,7 @@ use super::memory::Memory;
 use crate::kv::names::FileName;
 use crate::kv::sink::Sink;
 use crate::kv::source::{Place, Source};
-use crate::kv::tier::remote::Remote;
+use crate::kv::tier::Remote;
 use crate::kv::tier::ticket::Ticket;
 use crate::status::Result;
 

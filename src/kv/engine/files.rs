@@ -11,7 +11,7 @@ use crate::kv::names::FileName;
 use crate::kv::page;
 use crate::kv::sink::Sink;
 use crate::kv::source::{Directory, Place, Source};
-use crate::kv::tier::remote::Remote;
+use crate::kv::tier::Remote;
 use crate::kv::tier::ticket::Ticket;
 use crate::status::{Error, Result, Status};
 use std::cell::{Cell, RefCell};

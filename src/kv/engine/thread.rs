@@ -9,8 +9,8 @@ use super::tasks::Tasks;
 use crate::io::disk::Backend;
 use crate::io::event::Event;
 use crate::kv::sink::Sink;
+use crate::kv::tier::Remote;
 use crate::kv::tier::Tier;
-use crate::kv::tier::remote::Remote;
 use crate::status::Result;
 use crossbeam_queue::ArrayQueue;
 use std::rc::Rc;
@@ -152,7 +152,8 @@ fn start_upkeep(shard: &Rc<Shard>, closed: bool) -> impl Iterator<Item = Task> {
     let open = partitions.values().filter(|partition| {
         // Over an object store, who only reads leaves upkeep to who writes.
         let ours = |open: &Open| open.backing.remote().is_none_or(Remote::is_held);
-        partition.open().is_some_and(|open| open.writer.is_some() && ours(&open)) && !partition.in_upkeep.get()
+        partition.open().is_some_and(|open| open.writer.is_some() && ours(&open))
+            && !partition.in_upkeep.get()
     });
     let mut open: Vec<_> = if closed { Vec::new() } else { open.cloned().collect() };
     drop(partitions);

@@ -66,7 +66,9 @@ impl Cache {
         let state = &mut *state;
         let entry = match state.files.get_mut(path) {
             Some(entry) => entry,
-            None => state.files.entry(path.to_owned()).or_insert(Entry { bytes: 0, pinned, seat: Arc::default() }),
+            None => {
+                state.files.entry(path.to_owned()).or_insert(Entry { bytes: 0, pinned, seat: Arc::default() })
+            }
         };
         state.bytes = state.bytes - entry.bytes + bytes;
         (entry.bytes, entry.pinned) = (bytes, pinned);

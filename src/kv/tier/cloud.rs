@@ -126,7 +126,8 @@ impl Cloud {
         }
         // Which provider it is may come after the path.
         if self.provider == Provider::Local && matches!(name, "cloud_provider" | "cloud_store_path") {
-            self.path = if self.is_on() { base.join(&self.path).display().to_string() } else { String::new() };
+            self.path =
+                if self.is_on() { base.join(&self.path).display().to_string() } else { String::new() };
         }
         Ok(true)
     }

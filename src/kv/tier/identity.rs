@@ -3,8 +3,8 @@
 use super::super::layout;
 use super::super::names::{FileName, Partition};
 use super::super::options::Options;
+use super::open::{Inner, nonce};
 use super::worker::beside;
-use super::{Inner, nonce};
 use crate::status::{Error, Result, Status};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

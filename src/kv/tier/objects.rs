@@ -59,8 +59,9 @@ pub struct Listed {
 impl Objects {
     /// The object store that the options describe. Nothing is sent yet.
     pub fn open(cloud: &Cloud) -> Result<Objects> {
-        let store = build(cloud)
-            .map_err(|error| Error::new(Status::InvalidArgument, format!("the object store's options: {error}")))?;
+        let store = build(cloud).map_err(|error| {
+            Error::new(Status::InvalidArgument, format!("the object store's options: {error}"))
+        })?;
         Ok(Objects::over(cloud, store))
     }
 
@@ -71,7 +72,11 @@ impl Objects {
             _ => cloud.bucket(),
         };
         Objects {
-            name: if bucket.is_empty() { cloud.path.clone() } else { format!("{bucket} at {}", cloud.endpoint) },
+            name: if bucket.is_empty() {
+                cloud.path.clone()
+            } else {
+                format!("{bucket} at {}", cloud.endpoint)
+            },
             store,
             folder: cloud.folder(),
             attempt: cloud.timeout,
@@ -133,7 +138,9 @@ impl Objects {
         let text = one_line(error);
         let (status, again) = match error {
             E::NotFound { .. } => (Status::NotFound, false),
-            E::Precondition { .. } | E::NotModified { .. } | E::AlreadyExists { .. } => (Status::AlreadyExists, false),
+            E::Precondition { .. } | E::NotModified { .. } | E::AlreadyExists { .. } => {
+                (Status::AlreadyExists, false)
+            }
             E::PermissionDenied { .. } | E::Unauthenticated { .. } => (Status::Unauthorized, false),
             E::NotImplemented { .. } | E::NotSupported { .. } => (Status::Unsupported, false),
             E::InvalidPath { .. } => (Status::InvalidArgument, false),
@@ -142,7 +149,9 @@ impl Objects {
                 let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
                 return (Error { message: what.into(), ..Error::os("", &full) }, false);
             }
-            _ if ["400 ", "405 ", "411 ", "413 ", "414 "].iter().any(|code| text.contains(code)) => (Status::Io, false),
+            _ if ["400 ", "405 ", "411 ", "413 ", "414 "].iter().any(|code| text.contains(code)) => {
+                (Status::Io, false)
+            }
             _ => (Status::Unreachable, true),
         };
         (Error::new(status, format!("{what} in {}: {text}", self.name)), again)
@@ -197,7 +206,8 @@ impl Objects {
 
     /// The objects right below a folder (the prefix itself if it is empty), and the folders there.
     pub async fn list(&self, folder: &str) -> Result<(Vec<Listed>, Vec<String>)> {
-        let path = if folder.is_empty() { Path::parse(&self.prefix).unwrap_or_default() } else { self.key(folder)? };
+        let path =
+            if folder.is_empty() { Path::parse(&self.prefix).unwrap_or_default() } else { self.key(folder)? };
         let done = self.attempts(folder, 0, || self.store.list_with_delimiter(Some(&path))).await?;
         let short = |path: &Path| path.filename().unwrap_or_default().to_owned();
         let objects = done.value.objects.iter().map(|meta| Listed {
@@ -231,7 +241,9 @@ fn build(cloud: &Cloud) -> object_store::Result<Arc<dyn ObjectStore>> {
         Provider::Local => {
             std::fs::create_dir_all(&cloud.path)
                 .map_err(|error| object_store::Error::Generic { store: "folder", source: error.into() })?;
-            Ok(Arc::new(LocalFileSystem::new_with_prefix(&cloud.path)?.with_fsync(true)))
+            Ok(Arc::new(
+                LocalFileSystem::new_with_prefix(&cloud.path)?.with_fsync(true).with_automatic_cleanup(true),
+            ))
         }
         Provider::Aws => {
             let mut builder = match cloud.auto_credentials {

@@ -2,7 +2,7 @@
 
 use super::super::names::FileName;
 use super::super::store::place;
-use super::Inner;
+use super::open::Inner;
 use crate::status::Result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,12 @@ impl Inner {
                 let file = FileName::parse(&listed.key);
                 if matches!(file, Some(FileName::Data { .. } | FileName::Segment { .. })) {
                     let path = directory.join(&listed.key);
-                    wanted.push((listed.written_ms, format!("{partition}/{}", listed.key), path, listed.bytes));
+                    wanted.push((
+                        listed.written_ms,
+                        format!("{partition}/{}", listed.key),
+                        path,
+                        listed.bytes,
+                    ));
                 }
             }
         }

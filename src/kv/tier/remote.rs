@@ -2,8 +2,9 @@
 
 use super::super::branch::MAIN;
 use super::super::names::{FileName, Partition};
+use super::Object;
+use super::open::{Inner, Tier};
 use super::ticket::Ticket;
-use super::{Inner, Tier};
 use crate::status::{Error, Result, Status};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
@@ -16,17 +17,6 @@ use tokio::task::JoinSet;
 pub struct Remote {
     tier: Arc<Tier>,
     partition: Arc<Place>,
-}
-
-/// A file of the partition in the object store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Object {
-    /// Its name.
-    pub name: FileName,
-    /// Its bytes.
-    pub bytes: u64,
-    /// When it was written, in unix milliseconds.
-    pub written_ms: i64,
 }
 
 #[derive(Debug)]
@@ -113,7 +103,9 @@ impl Remote {
 
     /// Their names.
     pub fn names(&self) -> Ticket<Vec<FileName>> {
-        self.begin(|place| async move { Ok(place.list().await?.into_iter().map(|object| object.name).collect()) })
+        self.begin(
+            |place| async move { Ok(place.list().await?.into_iter().map(|object| object.name).collect()) },
+        )
     }
 
     /// All of a small file; None if it is missing.
@@ -143,7 +135,9 @@ impl Remote {
     /// Fetches a file that is not in the cache, or is there and lacks something (`again`).
     pub fn fetch(&self, file: &FileName, again: bool) -> Ticket<()> {
         let file = file.to_string();
-        self.begin(|place| async move { place.inner.fetch(&place.key(&file), &place.directory.join(&file), again).await })
+        self.begin(|place| async move {
+            place.inner.fetch(&place.key(&file), &place.directory.join(&file), again).await
+        })
     }
 
     /// Notes that a file is being written locally, up to `end`.
@@ -301,7 +295,9 @@ impl Inner {
         let fetched = self.objects.get_file(key, path, &self.cache).await;
         let bytes = fetched.map_err(|error| match error.status {
             Status::NotFound => {
-                let what = format!("{key} is gone from the object store: what refers to it was replaced; open it again");
+                let what = format!(
+                    "{key} is gone from the object store: what refers to it was replaced; open it again"
+                );
                 Error::new(Status::Stale, what)
             }
             _ => error,

@@ -72,7 +72,8 @@ impl Claims {
             return Err(self.expired());
         }
         self.probe(&mut mine).await?;
-        let mut last = Error::new(Status::Busy, format!("{}: other writers were quicker each time", self.name));
+        let mut last =
+            Error::new(Status::Busy, format!("{}: other writers were quicker each time", self.name));
         for _ in 0..ROUNDS {
             let current = self.current().await?;
             let term = current.as_ref().map_or(0, |current| current.term);

@@ -137,14 +137,12 @@ async fn read(file: &Arc<File>, at: u64, len: u64) -> std::io::Result<PutPayload
 /// All of an object into a file, safe on disk.
 async fn receive(payload: GetResultPayload, out: Arc<File>, size: u64) -> Outcome<()> {
     match payload {
-        GetResultPayload::File(mut from, _) => {
-            beside(move || {
-                std::io::copy(&mut from, &mut &*out)?;
-                ends(&out, size)
-            })
-            .await
-            .map_err(failed)
-        }
+        GetResultPayload::File(mut from, _) => beside(move || {
+            std::io::copy(&mut from, &mut &*out)?;
+            ends(&out, size)
+        })
+        .await
+        .map_err(failed),
         GetResultPayload::Stream(mut stream) => {
             let mut gathered: Vec<u8> = Vec::new();
             loop {

@@ -44,7 +44,8 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         drop(self.stop.take());
-        let own = self.thread.as_ref().is_some_and(|thread| thread.thread().id() == std::thread::current().id());
+        let own =
+            self.thread.as_ref().is_some_and(|thread| thread.thread().id() == std::thread::current().id());
         // The last owner may be a piece of work.
         if !own && let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -53,6 +54,8 @@ impl Drop for Worker {
 }
 
 /// Runs what reads or writes files beside the thread.
-pub async fn beside<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
+pub async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

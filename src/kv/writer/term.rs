@@ -44,7 +44,9 @@ impl<S: Sink> Writer<S> {
         let mut next = match newest.max() {
             None => Manifest { branches: Branches::new(&branch, term), ..Manifest::empty() },
             Some(newest) if newest >= term => {
-                let what = format!("{branch} has a manifest of term {newest}, and CURRENT_TERM says {term} is the newest");
+                let what = format!(
+                    "{branch} has a manifest of term {newest}, and CURRENT_TERM says {term} is the newest"
+                );
                 return Err(Error::new(Status::Corrupted, what));
             }
             Some(newest) => {
