@@ -88,7 +88,17 @@ impl<S: Sink> Writer<S> {
         self.append_only("archives")?;
         self.ready().await?;
         let file = self.archive_name(tag)?;
-        if self.sink().exists(&file).await? {
+        let known = match self.sink().remote() {
+            None => self.sink().exists(&file).await?,
+            // Over an object store also one of an earlier term.
+            Some(_) => {
+                let own = &self.manifest().branches.name;
+                self.sink().names().await?.iter().any(|file| {
+                    matches!(file, FileName::Archive { branch, tag: known, .. } if known == tag && branch == own)
+                })
+            }
+        };
+        if known {
             return Err(Error::new(Status::AlreadyExists, format!("there is an archive {tag}")));
         }
         self.sink().replace(&file, &self.manifest().encode()).await

@@ -12,6 +12,7 @@ use crate::kv::page;
 use crate::kv::sink::Sink;
 use crate::kv::source::{Directory, Place, Source};
 use crate::kv::tier::Remote;
+use crate::kv::tier::cache::Seat;
 use crate::kv::tier::ticket::Ticket;
 use crate::status::{Error, Result, Status};
 use std::cell::{Cell, RefCell};
@@ -22,6 +23,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Bytes of writes under way before a writer waits for the oldest.
 const UNDER_WAY: usize = 4 << 20;
@@ -98,12 +100,14 @@ impl Files {
         let path = self.0.path.join(name.to_string());
         let direct = !matches!(name, FileName::Manifest { .. } | FileName::Archive { .. });
         let here = path.clone();
+        let mut seat = self.seat(&path);
         let mut opened = self.0.pages.disk().call(move || open(&here, write, direct)).await?;
         if let (Err(error), Some(remote)) = (&opened, &self.0.remote)
             && error.kind() == ErrorKind::NotFound
         {
             self.answer(remote.fetch(name, false)).await?;
             let here = path.clone();
+            seat = self.seat(&path);
             opened = self.0.pages.disk().call(move || open(&here, write, direct)).await?;
         }
         let (fd, direct, created) = opened.map_err(|error| match error.kind() {
@@ -114,7 +118,6 @@ impl Files {
         })?;
         self.0.created.set(self.0.created.get() || created);
         let file = self.0.pages.disk().file(fd, direct);
-        let seat = self.0.remote.as_ref().and_then(|remote| remote.tier().cache().seat(&path));
         self.0.open.borrow_mut().insert(self.0.partition, name, write, &file, seat);
         Ok(file)
     }
@@ -236,6 +239,11 @@ impl Source for Files {
 }
 
 impl Files {
+    /// A file's place in the cache, from before it is opened: if it goes meanwhile, that is seen.
+    fn seat(&self, path: &Path) -> Option<Arc<Seat>> {
+        self.0.remote.as_ref().and_then(|remote| remote.tier().cache().seat(path))
+    }
+
     /// What is cached of an object can lack what was appended since, or be damaged: fetches it anew.
     async fn mends(&self, name: &FileName, error: &Error) -> Result<bool> {
         let Some(remote) = self.0.remote.as_ref().filter(|_| error.status == Status::Corrupted) else {

@@ -14,7 +14,7 @@ pub struct OpenFiles {
     limit: usize,
     clock: u64,
     cache: Option<Arc<Cache>>,
-    evicted: u64,
+    changes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,14 +48,14 @@ fn parts(name: &FileName) -> Option<(Kind, u64, &str, u64)> {
 impl OpenFiles {
     /// At most `limit` files; those in `cache` are closed when they are evicted.
     pub fn new(limit: usize, cache: Option<Arc<Cache>>) -> OpenFiles {
-        OpenFiles { open: HashMap::new(), limit: limit.max(1), clock: 0, cache, evicted: 0 }
+        OpenFiles { open: HashMap::new(), limit: limit.max(1), clock: 0, cache, changes: 0 }
     }
 
-    /// Closes the files that were evicted since this was last asked: only then their space is free.
+    /// Closes the files that have gone since this was last asked: only then their space is free.
     pub fn let_go(&mut self) {
         let Some(cache) = &self.cache else { return };
-        let evicted = cache.evicted();
-        if std::mem::replace(&mut self.evicted, evicted) != evicted {
+        let changes = cache.changes();
+        if std::mem::replace(&mut self.changes, changes) != changes {
             self.open.retain(|_, entry| entry.seat.as_ref().is_none_or(|seat| !seat.is_gone()));
         }
     }

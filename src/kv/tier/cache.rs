@@ -26,6 +26,7 @@ pub struct Cache {
     limit: u64,
     clock: AtomicU64,
     evicted: AtomicU64,
+    changes: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -46,7 +47,8 @@ struct Entry {
 impl Cache {
     /// A cache of at most `limit` bytes.
     pub fn new(limit: u64) -> Cache {
-        Cache { limit, clock: AtomicU64::new(1), evicted: AtomicU64::new(0), state: Mutex::default() }
+        let (clock, evicted, changes) = (AtomicU64::new(1), AtomicU64::new(0), AtomicU64::new(0));
+        Cache { limit, clock, evicted, changes, state: Mutex::default() }
     }
 
     /// Bytes of the files that are there.
@@ -57,6 +59,11 @@ impl Cache {
     /// Files that were evicted so far.
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
+    }
+
+    /// Changes when a file has gone, evicted, removed or replaced.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// Notes that a file is there, this long; `pinned` ones are not evicted.
@@ -109,7 +116,7 @@ impl Cache {
         if let Some(entry) = state.files.remove(path) {
             state.bytes -= entry.bytes;
             entry.seat.gone.store(true, Ordering::Relaxed);
-            self.evicted.fetch_add(1, Ordering::Relaxed);
+            self.changes.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -150,6 +157,7 @@ impl Cache {
             }
         }
         self.evicted.fetch_add(victims.len() as u64, Ordering::Relaxed);
+        self.changes.fetch_add(victims.len() as u64, Ordering::Relaxed);
         victims
     }
 }

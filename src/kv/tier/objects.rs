@@ -23,6 +23,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Longest object that is read into memory (manifests), in bytes.
 const LONGEST: u64 = 1 << 30;
 
+/// What errors of local files are called among those of the object store.
+pub(super) const LOCAL: &str = "a local file";
+
 /// Objects below one prefix of one bucket.
 #[derive(Debug)]
 pub struct Objects {
@@ -135,6 +138,11 @@ impl Objects {
     /// An error in our words, and whether another attempt could end otherwise.
     pub(super) fn explain(&self, what: &str, error: &object_store::Error) -> (Error, bool) {
         use object_store::Error as E;
+        if let E::Generic { store: LOCAL, source } = error {
+            let local = source.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+            let local = std::io::Error::from_raw_os_error(local.unwrap_or(libc::EIO));
+            return (Error::os(&format!("{what}: the local copy"), &local), false);
+        }
         let text = one_line(error);
         let (status, again) = match error {
             E::NotFound { .. } => (Status::NotFound, false),

@@ -1,13 +1,13 @@
 //! Whole files to the object store and back.
 
 use super::cache::Cache;
-use super::objects::{Done, Objects};
+use super::objects::{Done, LOCAL, Objects};
 use super::worker::beside;
 use crate::status::{Error, Result};
 use object_store::path::Path as Key;
 use object_store::{GetResultPayload, MultipartUpload, ObjectStoreExt, PutPayload};
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +23,11 @@ const WRITTEN_AT_ONCE: usize = 1 << 20;
 type Outcome<T> = object_store::Result<T>;
 
 fn failed(error: std::io::Error) -> object_store::Error {
-    object_store::Error::Generic { store: "a local file", source: error.into() }
+    if error.kind() == ErrorKind::UnexpectedEof {
+        let source = "another number of bytes came than was said".into();
+        return object_store::Error::Generic { store: "tier", source };
+    }
+    object_store::Error::Generic { store: LOCAL, source: error.into() }
 }
 
 fn late() -> object_store::Error {
@@ -165,7 +169,7 @@ async fn receive(payload: GetResultPayload, out: Arc<File>, size: u64) -> Outcom
 
 fn ends(out: &File, size: u64) -> std::io::Result<()> {
     if out.metadata()?.len() != size {
-        return Err(std::io::Error::other("the object store sent another number of bytes than it said"));
+        return Err(std::io::Error::from(ErrorKind::UnexpectedEof));
     }
     out.sync_data()
 }
