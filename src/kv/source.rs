@@ -3,8 +3,8 @@
 use super::damage::corrupted;
 use super::names::FileName;
 use super::page;
-use super::tier::Remote;
 use super::tier::cache::Seat;
+use super::tier::{FETCHES, Remote};
 use crate::status::{Error, Result, Status};
 use parking_lot::Mutex;
 use std::fs::File;
@@ -189,18 +189,19 @@ impl Directory {
     }
 
     fn open(&self, name: &FileName, write: bool) -> Result<Arc<File>> {
-        match self.open_here(name, write) {
-            Ok(Some(file)) => return Ok(file),
-            Ok(None) => {}
-            Err(error) => return Err(error),
+        if let Some(file) = self.open_here(name, write)? {
+            return Ok(file);
         }
-        if let Some(remote) = &self.remote {
+        let Some(remote) = &self.remote else {
+            return Err(corrupted(self.describe(name), 0, "the manifest names this file and it is missing"));
+        };
+        for _ in 0..FETCHES {
             remote.fetch(name, false).wait()?;
             if let Some(file) = self.open_here(name, write)? {
                 return Ok(file);
             }
         }
-        Err(corrupted(self.describe(name), 0, "the manifest names this file and it is missing"))
+        Err(remote.evicted(name))
     }
 
     /// The file, if it is here.

@@ -6,7 +6,7 @@ use super::{noise, over_folder, partition, quick, upsert};
 use object_store::memory::InMemory;
 use rdma_engine::Status;
 use rdma_engine::kv::batch::Order;
-use rdma_engine::kv::engine::{Choice, Completions, Engine, EngineOptions, Request, Scan};
+use rdma_engine::kv::engine::{Answer, Choice, Completions, Engine, EngineOptions, Request, Scan};
 use rdma_engine::kv::options::Options;
 use rdma_engine::kv::store::Store;
 use rdma_engine::kv::tier::Tier;
@@ -170,4 +170,33 @@ fn upkeep_of_a_reader_takes_nothing_over() {
     let last = Store::open(over_folder(Path::new(&folder.0.join("c")), &objects.0)).unwrap();
     super::check(&last);
     assert_eq!(last.partitions().collect::<Vec<_>>(), [&partition()]);
+}
+
+/// However small the limit is, everybody reads: what was just fetched stays until it is opened.
+#[test]
+fn many_readers_share_a_cache_that_is_too_small() {
+    let (folder, objects) = (Folder::new(), Folder::new());
+    let writing = Engine::open(engine(over_folder(&folder.0.join("a"), &objects.0))).unwrap();
+    let partition = writing.partition("t", 0).unwrap();
+    for round in 0..20u64 {
+        let ops = (0..20).map(|i| upsert(&format!("{:04}", round * 20 + i), &noise(round * 20 + i, 1000)));
+        writing.write(partition, ops.collect(), Order::Sort).unwrap();
+    }
+    let mut options = over_folder(&folder.0.join("b"), &objects.0);
+    options.cloud.local_space = 1;
+    let reading = Engine::open(engine(options)).unwrap();
+    let partition = reading.partition("t", 0).unwrap();
+    let completions = Completions::new(512).unwrap();
+    for i in 0..400u64 {
+        let key = format!("{:04}", i * 37 % 400).into_bytes();
+        reading.submit(partition, Request::Read { key }, &completions, i * 37 % 400).unwrap();
+    }
+    for _ in 0..400 {
+        let done = completions.next(Some(Duration::from_secs(60))).unwrap();
+        let Answer::Found(Some(found)) = done.result.unwrap() else {
+            panic!("{} is missing", done.user_data)
+        };
+        assert!(found.value == noise(done.user_data, 1000), "{}", done.user_data);
+    }
+    assert!(reading.tier().unwrap().stats().evicted > 0);
 }

@@ -11,9 +11,9 @@ use crate::kv::names::FileName;
 use crate::kv::page;
 use crate::kv::sink::Sink;
 use crate::kv::source::{Directory, Place, Source};
-use crate::kv::tier::Remote;
 use crate::kv::tier::cache::Seat;
 use crate::kv::tier::ticket::Ticket;
+use crate::kv::tier::{FETCHES, Remote};
 use crate::status::{Error, Result, Status};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -102,13 +102,22 @@ impl Files {
         let here = path.clone();
         let mut seat = self.seat(&path);
         let mut opened = self.0.pages.disk().call(move || open(&here, write, direct)).await?;
-        if let (Err(error), Some(remote)) = (&opened, &self.0.remote)
-            && error.kind() == ErrorKind::NotFound
-        {
-            self.answer(remote.fetch(name, false)).await?;
-            let here = path.clone();
-            seat = self.seat(&path);
-            opened = self.0.pages.disk().call(move || open(&here, write, direct)).await?;
+        if let Some(remote) = &self.0.remote {
+            let missing = |opened: &std::io::Result<_>| {
+                opened.as_ref().is_err_and(|error: &OsError| error.kind() == ErrorKind::NotFound)
+            };
+            for _ in 0..FETCHES {
+                if !missing(&opened) {
+                    break;
+                }
+                self.answer(remote.fetch(name, false)).await?;
+                let here = path.clone();
+                seat = self.seat(&path);
+                opened = self.0.pages.disk().call(move || open(&here, write, direct)).await?;
+            }
+            if missing(&opened) {
+                return Err(remote.evicted(name));
+            }
         }
         let (fd, direct, created) = opened.map_err(|error| match error.kind() {
             ErrorKind::NotFound if !write => {

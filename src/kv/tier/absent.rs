@@ -80,6 +80,8 @@ impl Remote {
         /// Never called.
         fetch(file: &FileName, again: bool) -> Ticket<()>;
         /// Never called.
+        evicted(file: &FileName) -> Error;
+        /// Never called.
         writing(file: &FileName, end: u64) -> ();
         /// Never called.
         upload(files: &[FileName]) -> Ticket<()>;

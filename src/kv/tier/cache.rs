@@ -41,6 +41,8 @@ struct Entry {
     bytes: u64,
     /// Not uploaded yet, or still being written.
     pinned: bool,
+    /// Just fetched, for somebody who is about to open it.
+    wanted: bool,
     seat: Arc<Seat>,
 }
 
@@ -73,9 +75,12 @@ impl Cache {
         let state = &mut *state;
         let entry = match state.files.get_mut(path) {
             Some(entry) => entry,
-            None => {
-                state.files.entry(path.to_owned()).or_insert(Entry { bytes: 0, pinned, seat: Arc::default() })
-            }
+            None => state.files.entry(path.to_owned()).or_insert(Entry {
+                bytes: 0,
+                pinned,
+                wanted: false,
+                seat: Arc::default(),
+            }),
         };
         state.bytes = state.bytes - entry.bytes + bytes;
         (entry.bytes, entry.pinned) = (bytes, pinned);
@@ -100,9 +105,19 @@ impl Cache {
         self.state.lock().files.get(path).is_some_and(|entry| entry.pinned)
     }
 
+    /// A file was fetched for somebody, and stays until that one opens it.
+    pub fn want(&self, path: &Path) {
+        if let Some(entry) = self.state.lock().files.get_mut(path) {
+            entry.wanted = true;
+        }
+    }
+
     /// The seat of a file that is being opened.
     pub fn seat(&self, path: &Path) -> Option<Arc<Seat>> {
-        self.state.lock().files.get(path).map(|entry| entry.seat.clone())
+        self.state.lock().files.get_mut(path).map(|entry| {
+            entry.wanted = false;
+            entry.seat.clone()
+        })
     }
 
     /// Notes that a file is used.
@@ -140,7 +155,7 @@ impl Cache {
         if excess == 0 {
             return Vec::new();
         }
-        let candidates = state.files.iter().filter(|(_, entry)| !entry.pinned);
+        let candidates = state.files.iter().filter(|(_, entry)| !entry.pinned && !entry.wanted);
         let mut candidates: Vec<(u64, PathBuf)> =
             candidates.map(|(path, entry)| (entry.seat.used.load(Ordering::Relaxed), path.clone())).collect();
         candidates.sort_unstable();

@@ -41,6 +41,9 @@ pub use remote::Remote;
 
 use super::names::FileName;
 
+/// Times that a file is fetched for who wants to open it: others may evict it before.
+pub(super) const FETCHES: usize = 8;
+
 /// What a tier has done since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TierStats {

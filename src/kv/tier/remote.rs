@@ -136,8 +136,20 @@ impl Remote {
     pub fn fetch(&self, file: &FileName, again: bool) -> Ticket<()> {
         let file = file.to_string();
         self.begin(|place| async move {
-            place.inner.fetch(&place.key(&file), &place.directory.join(&file), again).await
+            let path = place.directory.join(&file);
+            place.inner.fetch(&place.key(&file), &path, again).await?;
+            place.inner.cache.want(&path);
+            Ok(())
         })
+    }
+
+    /// The error of a file that was evicted each time before it could be opened.
+    pub fn evicted(&self, file: &FileName) -> Error {
+        let what = format!(
+            "{} is evicted as soon as it is fetched: local_space_limit is too small for what is read at a time",
+            self.partition.key(&file.to_string())
+        );
+        Error::new(Status::LimitReached, what)
     }
 
     /// Notes that a file is being written locally, up to `end`.
