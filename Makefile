@@ -68,8 +68,10 @@ test:
 	$(CARGO) fmt --check --all
 	tests/tree.sh
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --lib --no-default-features -- -D warnings
 	$(CARGO) test --locked -p rdma-engine -p ucx-sys
 	$(CARGO) test --locked --features fault-injection --test panics
+	tests/tier.sh
 	tests/netns.sh
 	tests/install.sh
 	tests/go.sh

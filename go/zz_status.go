@@ -73,6 +73,8 @@ const (
 	StatusUnauthorized Status = -37
 	// StatusBusy: busy: try again, or use HTTP.
 	StatusBusy Status = -38
+	// StatusExpiredTerm: another writer has taken over.
+	StatusExpiredTerm Status = -39
 )
 
 var statusTable = map[Status]struct{ name, text string }{
@@ -111,4 +113,5 @@ var statusTable = map[Status]struct{ name, text string }{
 	StatusStale:            {"STALE", "the files changed underneath: look it up again"},
 	StatusUnauthorized:     {"UNAUTHORIZED", "the token does not allow this"},
 	StatusBusy:             {"BUSY", "busy: try again, or use HTTP"},
+	StatusExpiredTerm:      {"EXPIRED_TERM", "another writer has taken over"},
 }

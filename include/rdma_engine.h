@@ -349,6 +349,8 @@ enum rde_status
     RDE_STATUS_UNAUTHORIZED = -37,
     /** Not now: being reloaded, or too much is under way; try again, or use HTTP. */
     RDE_STATUS_BUSY = -38,
+    /** Another writer has taken over the store that is written to: this one can only read, until it is opened again. */
+    RDE_STATUS_EXPIRED_TERM = -39,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

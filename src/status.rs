@@ -80,6 +80,8 @@ pub enum Status {
     Unauthorized = -37,
     /// Not now: being reloaded, or too much is under way; try again, or use HTTP.
     Busy = -38,
+    /// Another writer has taken over the store that is written to: this one can only read, until it is opened again.
+    ExpiredTerm = -39,
 }
 
 use Status::*;
@@ -121,6 +123,7 @@ pub const TABLE: &[(Status, &str, &str)] = &[
     (Stale, "STALE", "the files changed underneath: look it up again"),
     (Unauthorized, "UNAUTHORIZED", "the token does not allow this"),
     (Busy, "BUSY", "busy: try again, or use HTTP"),
+    (ExpiredTerm, "EXPIRED_TERM", "another writer has taken over"),
 ];
 
 impl Status {

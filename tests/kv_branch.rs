@@ -214,3 +214,21 @@ fn a_writer_is_opened_again() {
     checked.write((20..90).map(|i| entry(i, 2)).collect(), 0);
     checked.check_disk();
 }
+
+/// The first very large value of a branch goes to a file of its own, also when the branch that it came from has none.
+#[test]
+fn a_branch_has_the_first_very_large_value() {
+    let mut checked = Checked::new(options());
+    let mut main = Entries::new();
+    write(checked.writer.as_mut().unwrap(), &mut main, 0..5, 1);
+    now(checked.writer.as_mut().unwrap().create_branch("dev")).unwrap();
+    checked.writer = None;
+    let (mut dev, store) = (main.clone(), Store::open((*checked.options).clone()).unwrap());
+    for seed in 2..5 {
+        write(&mut store.branch_writer(&partition(), "dev").unwrap(), &mut dev, 0..30, seed);
+        assert_branch(&checked, "dev", &dev);
+    }
+    write(&mut store.writer(&partition()).unwrap(), &mut main, 0..30, 9);
+    assert_branch(&checked, "main", &main);
+    assert_branch(&checked, "dev", &dev);
+}

@@ -5,7 +5,7 @@
 
 use super::edit::{Edit, Outcome};
 use super::manifest::Manifest;
-use super::names::FileName;
+use super::names::{FileName, superseded};
 use super::options::Options;
 use super::page::PageId;
 use super::sink::Sink;
@@ -62,6 +62,7 @@ impl<S: Sink> Writer<S> {
             let what = "only append mode is compacted; otherwise file pages are used again";
             return Err(Error::new(Status::Unsupported, what));
         }
+        self.ready().await?;
         let mut files: BTreeMap<u64, Vec<PageId>> = BTreeMap::new();
         self.page_files().for_each(|(file, id)| files.entry(file).or_default().push(id));
         // The last file is still being filled.
@@ -91,6 +92,7 @@ impl<S: Sink> Writer<S> {
 
     /// Does so with at most `limit` segments, in one commit; fewer are moved only when none are left.
     pub async fn compact_some_segments(&mut self, limit: usize) -> Result<u64> {
+        self.ready().await?;
         let shift = self.options().segments_per_file_shift;
         let mut files: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
         let known = self.manifest().segments.iter().flat_map(|segments| segments.mapping.pages());
@@ -171,9 +173,18 @@ impl<S: Sink> Writer<S> {
     /// Removes data and segment files that nothing refers to, versions that are held among them, and returns how many.
     /// A manifest or an archive that cannot be read could refer to any, so nothing is removed then.
     pub async fn collect(&mut self) -> Result<u64> {
-        self.certain()?;
+        self.ready().await?;
+        // Files of branches that are gone, or that others write to: over an object store only the former go.
         let sink = self.sink();
-        let files = sink.names().await?;
+        let mut files = sink.names().await?;
+        if sink.remote().is_some() {
+            self.still_ours().await?;
+            let old = superseded(&files);
+            for file in old.iter().filter(|file| self.has_replaced(file)) {
+                sink.remove(file).await?;
+            }
+            files.retain(|file| !old.contains(file));
+        }
         let mut needed: BTreeSet<FileName> = BTreeSet::new();
         self.manifest().files(self.options(), &mut needed);
         for version in self.versions() {
@@ -194,12 +205,33 @@ impl<S: Sink> Writer<S> {
                 FileName::Segment { .. } => true,
                 _ => false,
             };
-            if ours && !needed.contains(file) {
+            if ours && !needed.contains(file) && self.may_remove(file, &files) {
                 sink.remove(file).await?;
                 removed += 1;
             }
         }
         Ok(removed)
+    }
+}
+
+impl<S: Sink> Writer<S> {
+    /// Whether this branch's manifest has taken the place of another.
+    fn has_replaced(&self, file: &FileName) -> bool {
+        let own = &self.manifest().branches;
+        matches!(file, FileName::Manifest { branch, term } if *branch == own.name && *term < own.term)
+    }
+
+    /// Over an object store others may be writing: their files are not referred to yet. Those of this branch's own terms
+    /// are dead, and those of branches that are gone.
+    fn may_remove(&self, file: &FileName, files: &[FileName]) -> bool {
+        let (FileName::Data { branch, term, .. } | FileName::Segment { branch, term, .. }) = file else {
+            return true;
+        };
+        let own = &self.manifest().branches;
+        let lives = |name: &str| {
+            files.iter().any(|file| matches!(file, FileName::Manifest { branch, .. } if branch == name))
+        };
+        self.sink().remote().is_none() || if *branch == own.name { *term <= own.term } else { !lives(branch) }
     }
 }
 

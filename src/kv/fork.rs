@@ -14,7 +14,7 @@ impl<S: Sink> Writer<S> {
     pub async fn create_branch(&mut self, name: &str) -> Result<String> {
         let (name, file) = branch_file(name)?;
         self.append_only("branches")?;
-        self.certain()?;
+        self.ready().await?;
         if self.manifest().tail == 0 {
             let what = "there is nothing to branch from: the partition was never written to";
             return Err(Error::new(Status::WrongState, what));
@@ -44,6 +44,7 @@ impl Writer<Directory> {
                 format!("branch {name} is main, or open: it stays"),
             ));
         }
+        now(self.ready())?;
         let mut found = false;
         for file in self.sink().list()? {
             if matches!(&file, FileName::Manifest { branch, .. } if *branch == name) {

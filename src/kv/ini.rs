@@ -32,7 +32,7 @@ impl Options {
             let (name, value) = line.split_once('=').ok_or_else(|| invalid(format!("`{line}`: no `=`")))?;
             let (name, value) = (name.trim(), value.trim());
             match section {
-                "run" => options.set_run(name, value)?,
+                "run" => options.set_run(name, value, base)?,
                 "permanent" if name == "data_file_size" => file_size = size(name, value)?,
                 "permanent" => options.set_permanent(name, value, base)?,
                 _ => return Err(invalid(format!("`{name}` stands before any section"))),
@@ -46,10 +46,10 @@ impl Options {
             .checked_ilog2()
             .ok_or_else(|| invalid("data_file_size must be at least one page".into()))?;
         options.check()?;
-        Ok(options)
+        Ok(options.over_objects())
     }
 
-    fn set_run(&mut self, name: &str, value: &str) -> Result<()> {
+    fn set_run(&mut self, name: &str, value: &str, base: &Path) -> Result<()> {
         match name {
             "num_threads" => self.threads = number(name, value)?,
             "data_page_restart_interval" => self.data_restart_interval = number(name, value)?,
@@ -58,7 +58,9 @@ impl Options {
             "segment_file_amplify_factor" => self.segment_amplify_factor = number(name, value)?,
             "num_retained_archives" => self.retained_archives = number(name, value)?,
             "manifest_limit" => self.manifest_limit = size(name, value)?,
-            _ => {}
+            _ => {
+                self.cloud.set(name, value, base)?;
+            }
         }
         Ok(())
     }
@@ -71,7 +73,9 @@ impl Options {
             "data_append_mode" => self.append = flag(name, value)?,
             "segment_size" => self.segment_size = memory(name, value)?,
             "segments_per_file_shift" => self.segments_per_file_shift = number(name, value)?,
-            _ => {}
+            _ => {
+                self.cloud.set(name, value, base)?;
+            }
         }
         Ok(())
     }

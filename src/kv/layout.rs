@@ -16,12 +16,18 @@ pub const RECORD: &str = "CURRENT_TERM_rde-options_0";
 /// Longest record that is read, in bytes.
 const LONGEST: u64 = 64 << 10;
 
-/// Records the options of a new store in one of its paths.
-pub fn record(path: &Path, options: &Options) -> Result<()> {
+/// What is on record of a store's options.
+pub fn text(options: &Options) -> String {
     let mut text = String::new();
     for (name, value) in options.layout() {
         let _ = writeln!(text, "{name}={value}");
     }
+    text
+}
+
+/// Records the options of a new store in one of its paths.
+pub fn record(path: &Path, options: &Options) -> Result<()> {
+    let text = text(options);
     let (file, temporary) = (path.join(RECORD), path.join(format!("{RECORD}.tmp")));
     let written = File::create(&temporary).and_then(|mut out| {
         out.write_all(text.as_bytes())?;
@@ -44,13 +50,17 @@ pub fn compare(path: &Path, options: &Options) -> Result<()> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
         Err(error) => return Err(failed(error)),
     };
+    agrees(&text, options, &path.display().to_string())
+}
+
+/// Compares the options with what is on record in `place`.
+pub fn agrees(text: &str, options: &Options, place: &str) -> Result<()> {
     for (name, ours) in options.layout() {
         let recorded = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         let Some(recorded) = recorded else { continue };
         if recorded.trim() != ours.to_string() {
             let what = format!(
-                "the store in {} was written with {name}={recorded}, not {ours}: open it with what {RECORD} says",
-                path.display()
+                "the store in {place} was written with {name}={recorded}, not {ours}: open it with what {RECORD} says"
             );
             return Err(Error::new(Status::InvalidArgument, what));
         }

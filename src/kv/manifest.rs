@@ -1,10 +1,10 @@
 //! Manifests: a snapshot of a partition's mapping, and a log of what changed since.
 
-use super::branch::Branches;
+use super::branch::{Branches, MAIN};
 use super::damage::{Damage, Decoded};
 use super::mapping::{Mapping, Slot, put_pair};
 use super::options::ALIGNMENT;
-use super::page::PageId;
+use super::page::{NONE, PageId};
 use super::record::Record;
 use super::varint::{Reader, put_varint};
 
@@ -57,6 +57,20 @@ pub struct Change {
 }
 
 impl Manifest {
+    /// Of a partition of the main branch that was never written to.
+    pub fn empty() -> Manifest {
+        Manifest {
+            root: NONE,
+            ttl_root: NONE,
+            end: 0,
+            dictionary: Vec::new(),
+            mapping: Mapping::default(),
+            branches: Branches::new(MAIN, 0),
+            segments: None,
+            tail: 0,
+        }
+    }
+
     /// Replays a manifest or an archive. Damaged records at the end are as if they had never been written; damage
     /// before a good record, or in the snapshot, is damage.
     pub fn replay(bytes: &[u8]) -> Decoded<Manifest> {
@@ -198,7 +212,6 @@ fn put_section(out: &mut Vec<u8>, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::page::NONE;
 
     /// A snapshot and two changes, and what each of the three amounts to.
     fn history() -> (Vec<u8>, Vec<Manifest>) {

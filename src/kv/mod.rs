@@ -5,7 +5,8 @@
 //! [`damage::Damage`]. What a store is opened with: [`options`], [`ini`].
 //!
 //! Reading: [`source`] says where bytes come from, [`tree`] finds things in them, [`scan`] walks ranges, [`store`]
-//! opens directories, [`layout`] refuses wrong options; `dump` (feature `cli`) prints them.
+//! opens directories, [`layout`] refuses wrong options; `dump` (feature `cli`) prints them. Over object storage a
+//! [`tier`] fetches what the directories lack.
 //!
 //! Writing: a [`batch`] is applied by a [`writer`] as an [`edit`] of both trees ([`apply`], [`effects`], [`chain`],
 //! [`packer`], [`index_builder`]) in free [`space`], through a [`sink`];
@@ -52,6 +53,7 @@ pub mod source;
 pub mod space;
 pub mod store;
 pub mod survey;
+pub mod tier;
 pub mod tree;
 pub mod upkeep;
 pub mod value;

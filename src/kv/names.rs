@@ -110,6 +110,20 @@ impl fmt::Display for FileName {
     }
 }
 
+/// Manifests that a newer term's of the same branch has replaced.
+pub fn superseded(files: &[FileName]) -> Vec<FileName> {
+    let newer = |branch: &str, term: u64| {
+        files.iter().any(
+            |other| matches!(other, FileName::Manifest { branch: b, term: t } if b == branch && *t > term),
+        )
+    };
+    let old = files.iter().filter(|file| match file {
+        FileName::Manifest { branch, term } => newer(branch, *term),
+        _ => false,
+    });
+    old.cloned().collect()
+}
+
 fn branch_name(text: &str) -> Option<String> {
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     (plain && !text.is_empty()).then(|| text.to_owned())

@@ -1,6 +1,7 @@
 //! What a store is opened with. Most of it shapes the bytes on disk and must never change for a store.
 
 use super::ini::{memory, size};
+use super::tier::cloud::Cloud;
 use crate::status::{Error, Result, Status};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ const UNUSED: &[&str] = &[
     "archive_interval_secs",
     "buffer_pool_size",
     "chunk_size",
+    "cloud_request_threads",
     "coroutine_stack_size",
     "data_file_size",
     "direct_io_buffer_pool_size",
@@ -24,7 +26,6 @@ const UNUSED: &[&str] = &[
     "fd_limit",
     "init_page_count",
     "io_queue_size",
-    "local_space_limit",
     "max_archive_tasks",
     "max_global_request_batch",
     "max_inflight_write",
@@ -77,6 +78,8 @@ pub struct Options {
     pub retained_archives: usize,
     /// Longest value that a reader accepts, in bytes: a bound on what damaged lengths can claim.
     pub value_limit: usize,
+    /// The object store that keeps the files; off for a store that is on local disks alone.
+    pub cloud: Cloud,
 }
 
 impl Default for Options {
@@ -99,6 +102,7 @@ impl Default for Options {
             segment_amplify_factor: 2,
             retained_archives: 100,
             value_limit: 1 << 30,
+            cloud: Cloud::default(),
         }
     }
 }
@@ -133,7 +137,7 @@ impl Options {
         let mut options = Options::default();
         options.set_lines(text, base)?;
         options.check()?;
-        Ok(options)
+        Ok(options.over_objects())
     }
 
     /// Sets what lines of `name=value` say, as in [`Options::from_lines`]. Not checked as a whole.
@@ -168,14 +172,22 @@ impl Options {
             "file_amplify_factor" => self.file_amplify_factor = number(name, value)?,
             "segment_file_amplify_factor" => self.segment_amplify_factor = number(name, value)?,
             "num_retained_archives" => self.retained_archives = number(name, value)?,
+            _ if self.cloud.set(name, value, base)? => {}
             _ if UNUSED.contains(&name) => {}
             _ => tracing::warn!("`{name}={value}`: not an option of the key-value store; ignored"),
         }
         Ok(())
     }
 
+    /// With what an object store demands: an object cannot be changed in place, so pages are only ever appended.
+    pub fn over_objects(mut self) -> Options {
+        self.append |= self.cloud.is_on();
+        self
+    }
+
     /// Whether every value is one that a store can have.
     pub fn check(&self) -> Result<()> {
+        self.cloud.check()?;
         let aligned = |size: usize| size > 0 && size.is_multiple_of(ALIGNMENT);
         let sound = [
             (self.threads > 0, "num_threads must be at least 1"),

@@ -2,6 +2,8 @@
 
 use super::names::FileName;
 use super::source::{Directory, Source};
+use super::tier::Remote;
+use super::tier::ticket::Ticket;
 use crate::status::{Error, Result};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -33,6 +35,16 @@ pub trait Sink: Source {
 
     /// All of a small file (manifests); None if it is missing.
     async fn contents(&self, file: &FileName) -> Result<Option<Vec<u8>>>;
+
+    /// The partition in an object store, if the files here are a cache of one.
+    fn remote(&self) -> Option<&Remote> {
+        None
+    }
+
+    /// What the partition's tier answers: waited for as this waits for its files.
+    async fn answer<T>(&self, ticket: Ticket<T>) -> Result<T> {
+        ticket.wait()
+    }
 }
 
 impl Directory {
@@ -49,6 +61,9 @@ impl Directory {
 
 impl Sink for Directory {
     async fn write(&self, file: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
+        if let Some(remote) = self.remote() {
+            remote.writing(file, offset + bytes.len() as u64);
+        }
         // Continues short writes; an error leaves bytes that no manifest refers to.
         self.writable(file)?.write_all_at(bytes, offset).map_err(self.failed(file))
     }
@@ -64,10 +79,20 @@ impl Sink for Directory {
             self.set_created();
             return Err(error);
         }
-        Ok(())
+        match self.remote() {
+            Some(remote) => remote.upload(files).wait(),
+            None => Ok(()),
+        }
     }
 
     async fn replace(&self, file: &FileName, bytes: &[u8]) -> Result<()> {
+        if let Some(remote) = self.remote() {
+            // Of what is read whole, only the manifest that grows is kept here.
+            if matches!(file, FileName::Archive { .. }) {
+                return remote.publish(file, bytes.to_vec()).wait();
+            }
+            remote.writing(file, bytes.len() as u64);
+        }
         let path = self.path().join(file.to_string());
         let temporary = self.path().join(format!("{file}.tmp"));
         let written = File::create(&temporary).and_then(|mut out| {
@@ -80,15 +105,25 @@ impl Sink for Directory {
             self.failed(file)(error)
         })?;
         self.forget(file);
-        self.sync_directory()
+        self.sync_directory()?;
+        match self.remote() {
+            Some(remote) => remote.publish(file, bytes.to_vec()).wait(),
+            None => Ok(()),
+        }
     }
 
     async fn exists(&self, file: &FileName) -> Result<bool> {
+        if let Some(remote) = self.remote() {
+            return remote.exists(file).wait();
+        }
         self.path().join(file.to_string()).try_exists().map_err(self.failed(file))
     }
 
     async fn remove(&self, file: &FileName) -> Result<()> {
         self.forget(file);
+        if let Some(remote) = self.remote() {
+            return remote.remove(file).wait();
+        }
         match std::fs::remove_file(self.path().join(file.to_string())) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(self.failed(file)(error)),
             _ => self.sync_directory(),
@@ -103,7 +138,14 @@ impl Sink for Directory {
         self.list()
     }
 
+    fn remote(&self) -> Option<&Remote> {
+        self.cached()
+    }
+
     async fn contents(&self, file: &FileName) -> Result<Option<Vec<u8>>> {
+        if let Some(remote) = self.remote() {
+            return remote.contents(file).wait();
+        }
         match std::fs::read(self.path().join(file.to_string())) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

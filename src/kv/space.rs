@@ -165,11 +165,16 @@ impl Room {
     pub fn load(manifest: &Manifest, options: &Options) -> Room {
         let none = Mapping::default();
         let segments = manifest.segments.as_ref();
+        // What a range covers is its branch's, also when that branch never wrote a segment.
+        let own = (manifest.branches.name.as_str(), manifest.branches.term);
+        let foreign =
+            manifest.branches.ranges.iter().filter(|range| (range.branch.as_str(), range.term) != own);
+        let after = foreign.map(|range| after_file(range.max_segment_file, options.segments_per_file_shift));
         Room {
             space: Space::load(manifest, options),
             ids: Ids::load(&manifest.mapping),
             segment_ids: Ids::load(segments.map_or(&none, |segments| &segments.mapping)),
-            segment_end: segments.map_or(0, |segments| segments.end),
+            segment_end: segments.map_or(0, |segments| segments.end).max(after.max().unwrap_or(0)),
         }
     }
 }

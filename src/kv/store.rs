@@ -9,6 +9,7 @@ use super::options::Options;
 use super::placement::Placement;
 use super::scan::{Range, Scanned};
 use super::source::{Directory, Source, now};
+use super::tier::Tier;
 use super::tree::{Found, Tree};
 use super::writer::Writer;
 use crate::status::{Error, Result, Status};
@@ -16,17 +17,24 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Times that a manifest may be replaced while it is looked for.
+const REPLACED: usize = 4;
+
 /// A store's directories. Nothing is locked until a partition is opened to be written.
 #[derive(Debug)]
 pub struct Store {
     options: Arc<Options>,
     partitions: BTreeMap<Partition, PathBuf>,
+    tier: Option<Arc<Tier>>,
 }
 
 impl Store {
     /// Opens or makes the store in `options.store_paths`, to write to it. A new store records its options.
     pub fn create(options: Options) -> Result<Store> {
         options.check()?;
+        if options.cloud.is_on() {
+            return Store::open(options);
+        }
         for path in &options.store_paths {
             let made = std::fs::create_dir_all(path);
             let made = made.and_then(|()| match path.parent() {
@@ -47,6 +55,9 @@ impl Store {
     /// that contradict the recorded ones are `INVALID_ARGUMENT`.
     pub fn open(options: Options) -> Result<Store> {
         options.check()?;
+        if let Some(tier) = Tier::open(&options)? {
+            return Store::over(options, tier);
+        }
         if options.store_paths.is_empty() {
             return Err(Error::new(Status::InvalidArgument, "a store on disk needs at least one store path"));
         }
@@ -62,7 +73,29 @@ impl Store {
                 }
             }
         }
-        Ok(Store { options: Arc::new(options), partitions })
+        Ok(Store { options: Arc::new(options), partitions, tier: None })
+    }
+
+    /// The store whose files are objects of `tier`, cached in `options.store_paths`. Blocks.
+    pub fn over(options: Options, tier: Arc<Tier>) -> Result<Store> {
+        let options = options.over_objects();
+        let named = tier.partitions().wait()?.into_iter();
+        let placed = named.map(|partition| place(&options, &partition).map(|path| (partition, path)));
+        let partitions = placed.collect::<Result<_>>()?;
+        Ok(Store { options: Arc::new(options), partitions, tier: Some(tier) })
+    }
+
+    /// The object storage tier, if there is one.
+    pub fn tier(&self) -> Option<&Arc<Tier>> {
+        self.tier.as_ref()
+    }
+
+    /// The files of a partition that is in `path`.
+    fn source(&self, partition: &Partition, path: PathBuf) -> Directory {
+        match &self.tier {
+            Some(tier) => Directory::cache(path.clone(), tier.remote(partition, &path)),
+            None => Directory::new(path),
+        }
     }
 
     /// What the store was opened with.
@@ -79,14 +112,14 @@ impl Store {
     pub fn writer(&self, partition: &Partition) -> Result<Writer> {
         let path = self.directory(partition)?;
         layout::fits(&path, &self.options)?;
-        Writer::open(self.options.clone(), &path)
+        Writer::open_in(self.options.clone(), self.source(partition, path), MAIN)
     }
 
     /// Opens a branch of a partition to write to it.
     pub fn branch_writer(&self, partition: &Partition, branch: &str) -> Result<Writer> {
         let path = self.directory(partition)?;
         layout::fits(&path, &self.options)?;
-        Writer::open_branch(self.options.clone(), &path, branch)
+        Writer::open_in(self.options.clone(), self.source(partition, path), branch)
     }
 
     /// Removes a partition; one that is not there is removed already. Views of it must be closed before.
@@ -107,9 +140,23 @@ impl Store {
         Ok(doomed.len())
     }
 
+    /// The partitions that there are now, by table and number.
+    pub fn now_there(&self) -> Result<Vec<Partition>> {
+        let options = (*self.options).clone();
+        let now = match &self.tier {
+            Some(tier) => Store::over(options, tier.clone())?,
+            None => Store::open(options)?,
+        };
+        Ok(now.partitions.into_keys().collect())
+    }
+
     /// Looks again which partitions there are.
     pub fn refresh(&mut self) -> Result<()> {
-        *self = Store::open((*self.options).clone())?;
+        let options = (*self.options).clone();
+        *self = match &self.tier {
+            Some(tier) => Store::over(options, tier.clone())?,
+            None => Store::open(options)?,
+        };
         Ok(())
     }
 
@@ -120,6 +167,19 @@ impl Store {
 
     /// A branch of a partition as its newest manifest has it; None if it has no such branch.
     pub fn branch(&self, partition: &Partition, name: &str) -> Result<Option<View>> {
+        // Over an object store a writer may replace the newest one meanwhile; not again and again.
+        let mut result = self.newest(partition, name);
+        for _ in 0..REPLACED {
+            match result {
+                Err(error) if self.tier.is_some() && error.status == Status::Stale => {}
+                result => return result,
+            }
+            result = self.newest(partition, name);
+        }
+        result
+    }
+
+    fn newest(&self, partition: &Partition, name: &str) -> Result<Option<View>> {
         let manifests = self.files(partition)?.into_iter().filter_map(|file| match &file {
             FileName::Manifest { branch, term } if branch == name => Some((*term, file)),
             _ => None,
@@ -160,7 +220,15 @@ impl Store {
     /// A partition's files; none if there is no such partition.
     pub fn files(&self, partition: &Partition) -> Result<Vec<FileName>> {
         match self.partitions.get(partition) {
-            Some(path) => Directory::new(path.clone()).list(),
+            Some(path) => self.source(partition, path.clone()).list(),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// A partition's files and their bytes.
+    pub fn sizes(&self, partition: &Partition) -> Result<Vec<(FileName, u64)>> {
+        match self.partitions.get(partition) {
+            Some(path) => self.source(partition, path.clone()).sizes(),
             None => Ok(Vec::new()),
         }
     }
@@ -174,7 +242,7 @@ impl Store {
     pub fn load(&self, partition: &Partition, manifest: &FileName) -> Result<View> {
         let path = self.directory(partition)?;
         layout::fits(&path, &self.options)?;
-        View::load(self.options.clone(), Directory::new(path), manifest)
+        View::load(self.options.clone(), self.source(partition, path), manifest)
     }
 }
 
@@ -185,7 +253,7 @@ fn placement(options: &Options) -> Placement {
 }
 
 /// Where a partition's directory is, or would be.
-fn place(options: &Options, partition: &Partition) -> Result<PathBuf> {
+pub(super) fn place(options: &Options, partition: &Partition) -> Result<PathBuf> {
     match options.store_paths.get(placement(options).path(partition.number)) {
         Some(path) => Ok(path.join(partition.to_string())),
         None => Err(Error::new(Status::InvalidArgument, "a store on disk needs at least one store path")),

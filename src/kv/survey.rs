@@ -1,7 +1,8 @@
 //! A partition's directory as a whole: what is in it, and whether all of it is sound.
 
+use super::branch::MAIN;
 use super::check::{self, Report};
-use super::names::{FileName, Partition};
+use super::names::{FileName, Partition, superseded};
 use super::source::now;
 use super::store::Store;
 use crate::status::Result;
@@ -45,10 +46,10 @@ pub struct Stat {
 pub fn stat(store: &Store, partition: &Partition) -> Result<Stat> {
     let mut stat = Stat { directory: store.directory(partition)?, ..Stat::default() };
     let mut referenced: BTreeSet<FileName> = BTreeSet::new();
-    let files = store.files(partition)?;
-    for file in &files {
-        let name = file.to_string();
-        let bytes = std::fs::metadata(stat.directory.join(&name)).map_or(0, |metadata| metadata.len());
+    let sizes = store.sizes(partition)?;
+    let files: Vec<FileName> = sizes.iter().map(|(file, _)| file.clone()).collect();
+    let old = superseded(&files);
+    for (file, bytes) in sizes.iter().filter(|(file, _)| !old.contains(file)) {
         match file {
             FileName::Data { .. } => {
                 (stat.data_files, stat.data_bytes) = (stat.data_files + 1, stat.data_bytes + bytes)
@@ -60,8 +61,8 @@ pub fn stat(store: &Store, partition: &Partition) -> Result<Stat> {
             FileName::Manifest { branch, .. } => stat.branches.push(branch.clone()),
             FileName::Archive { tag, .. } => stat.archives.push(tag.clone()),
         }
-        if file == &FileName::main_manifest() {
-            stat.manifest_bytes = bytes;
+        if matches!(file, FileName::Manifest { branch, .. } if branch == MAIN) {
+            stat.manifest_bytes = *bytes;
         }
         if matches!(file, FileName::Manifest { .. } | FileName::Archive { .. }) {
             store.load(partition, file)?.manifest().files(store.options(), &mut referenced);
@@ -92,6 +93,8 @@ pub fn check(
     mut watch: impl FnMut(&Report) -> Result<()>,
 ) -> Result<Vec<(FileName, Report)>> {
     let mut states = store.files(partition)?;
+    let old = superseded(&states);
+    states.retain(|file| !old.contains(file));
     states.retain(|file| matches!(file, FileName::Manifest { .. } | FileName::Archive { .. }));
     states.sort();
     let mut reports = Vec::new();

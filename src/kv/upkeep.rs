@@ -2,7 +2,7 @@
 
 use super::batch::{Action, Batch, Op, Order};
 use super::mapping::Mapping;
-use super::names::FileName;
+use super::names::{FileName, superseded};
 use super::packer::TIMESTAMP_MAX;
 use super::page::NONE;
 use super::sink::Sink;
@@ -21,6 +21,7 @@ impl<S: Sink> Writer<S> {
         if position.is_empty() {
             return self.wipe().await.map(|()| 0);
         }
+        self.ready().await?;
         let tree = self.tree();
         let keys = tree.keys(tree.manifest.root, position, usize::MAX, |_| false).await?;
         self.delete(keys).await
@@ -39,6 +40,7 @@ impl<S: Sink> Writer<S> {
 
     /// Does so with at most `limit` entries, in one commit.
     pub async fn clean_some(&mut self, now_ms: u64, limit: usize) -> Result<u64> {
+        self.ready().await?;
         let past = |key: &[u8]| key.first_chunk().is_none_or(|expiry| u64::from_be_bytes(*expiry) > now_ms);
         let tree = self.tree();
         let expiries = tree.keys(tree.manifest.ttl_root, &[], limit, past).await?;
@@ -68,6 +70,7 @@ impl<S: Sink> Writer<S> {
 
     /// Empties the partition: a snapshot without roots. Segments of very large values are freed with the rest.
     async fn wipe(&mut self) -> Result<()> {
+        self.ready().await?;
         let mut next = self.manifest().clone();
         if next.tail == 0 {
             return Ok(());
@@ -82,10 +85,20 @@ impl<S: Sink> Writer<S> {
 
     /// Keeps the partition as it is now under a name. Append mode only: otherwise its file pages are used again.
     pub async fn archive(&mut self, tag: &str) -> Result<()> {
-        let file = self.archive_name(tag)?;
         self.append_only("archives")?;
-        self.certain()?;
-        if self.sink().exists(&file).await? {
+        self.ready().await?;
+        let file = self.archive_name(tag)?;
+        let known = match self.sink().remote() {
+            None => self.sink().exists(&file).await?,
+            // Over an object store also one of an earlier term.
+            Some(_) => {
+                let own = &self.manifest().branches.name;
+                self.sink().names().await?.iter().any(|file| {
+                    matches!(file, FileName::Archive { branch, tag: known, .. } if known == tag && branch == own)
+                })
+            }
+        };
+        if known {
             return Err(Error::new(Status::AlreadyExists, format!("there is an archive {tag}")));
         }
         self.sink().replace(&file, &self.manifest().encode()).await
@@ -93,7 +106,20 @@ impl<S: Sink> Writer<S> {
 
     /// Forgets an archive; one that is not there is forgotten already.
     pub async fn forget_archive(&mut self, tag: &str) -> Result<()> {
-        self.sink().remove(&self.archive_name(tag)?).await
+        let named = self.archive_name(tag)?;
+        if self.sink().remote().is_none() {
+            return self.sink().remove(&named).await;
+        }
+        // Over an object store, archives of earlier terms are the branch's too.
+        self.ready().await?;
+        for file in self.sink().names().await? {
+            let ours = matches!(&file, FileName::Archive { branch, tag: known, .. }
+                if known == tag && *branch == self.manifest().branches.name);
+            if ours {
+                self.sink().remove(&file).await?;
+            }
+        }
+        Ok(())
     }
 
     /// An error unless old pages stay where they are.
@@ -121,10 +147,18 @@ impl<S: Sink> Writer<S> {
 impl<S: Sink> Writer<S> {
     /// Removes the partition's manifest: it is gone. Its branches and its other files follow, unless archives need
     /// them. Nobody may hold a version of it.
-    pub async fn erase(self) -> Result<()> {
+    pub async fn erase(mut self) -> Result<()> {
+        if self.sink().remote().is_some() {
+            self.ready().await?;
+            self.still_ours().await?;
+        }
         let sink = self.sink();
-        sink.remove(self.file()).await?;
         let files = sink.names().await?;
+        // Those that others have replaced first, or they would be what is left.
+        for file in superseded(&files) {
+            sink.remove(&file).await?;
+        }
+        sink.remove(self.file()).await?;
         for file in files.iter().filter(|file| matches!(file, FileName::Manifest { .. })) {
             sink.remove(file).await?;
         }
@@ -141,16 +175,13 @@ impl<S: Sink> Writer<S> {
 impl Writer<Directory> {
     /// Forgets all but the `keep` newest archives of this branch, by their files' times, and returns their names.
     pub fn retain_archives(&mut self, keep: usize) -> Result<Vec<String>> {
-        let directory = self.sink();
-        let own = (&self.manifest().branches.name, self.manifest().branches.term);
+        let (own, directory) = (&self.manifest().branches, self.sink());
         let mut archives = Vec::new();
-        for file in directory.list()? {
+        for (file, made) in directory.times()? {
             if let FileName::Archive { branch, term, tag } = &file
-                && (branch, *term) == own
+                && *branch == own.name
+                && (*term == own.term || directory.cached().is_some())
             {
-                let path = directory.path().join(file.to_string());
-                let made = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
-                let made = made.map_err(|error| Error::os(&path.display().to_string(), &error))?;
                 archives.push((made, tag.clone(), file));
             }
         }

@@ -1,16 +1,17 @@
 //! The one writer of a partition: applies batches and commits them.
 
+mod term;
+
 use super::apply::Apply;
 use super::batch::{Action, Batch};
-use super::branch::{Branches, MAIN};
+use super::branch::MAIN;
 use super::compress::{self, Dictionary, LEVEL};
 use super::edit::{Edit, Outcome};
 use super::effects::{Entries, Expiries};
 use super::manifest::{Change, Manifest};
-use super::mapping::Mapping;
 use super::names::FileName;
 use super::options::Options;
-use super::page::{NONE, PageId};
+use super::page::PageId;
 use super::sink::Sink;
 use super::source::{Directory, now};
 use super::space::{Room, after_file};
@@ -36,6 +37,8 @@ pub struct Writer<S = Directory> {
     samples: Samples,
     /// A commit failed half-way: what is on disk is unknown until the partition is opened again.
     unsure: bool,
+    /// The manifest's file is of a new term: it begins with a snapshot.
+    fresh: bool,
     _lock: Option<File>,
 }
 
@@ -54,7 +57,14 @@ impl Writer<Directory> {
 
     /// Opens a branch of the partition in a directory. One that is not `main` must exist. Blocks.
     pub fn open_branch(options: Arc<Options>, path: &Path, branch: &str) -> Result<Writer> {
+        Writer::open_in(options, Directory::new(path.to_owned()), branch)
+    }
+
+    /// Opens a branch of the partition whose files are in `directory`.
+    pub(super) fn open_in(options: Arc<Options>, directory: Directory, branch: &str) -> Result<Writer> {
         options.check()?;
+        let path = directory.path().to_owned();
+        let path = path.as_path();
         let failed = |error: std::io::Error| Error::os(&path.display().to_string(), &error);
         std::fs::create_dir_all(path).map_err(failed)?;
         if let Some(parent) = path.parent() {
@@ -66,7 +76,7 @@ impl Writer<Directory> {
                 format!("{} is open in another process, or by another writer of this one", path.display());
             return Err(Error::new(Status::WrongState, what));
         }
-        let mut writer = now(Writer::load(options, Directory::new(path.to_owned()), branch))?;
+        let mut writer = now(Writer::load(options, directory, branch))?;
         writer._lock = Some(lock);
         Ok(writer)
     }
@@ -74,7 +84,11 @@ impl Writer<Directory> {
     /// Reads again what is on disk: what a writer has to do after a commit that failed. Blocks.
     pub fn reopen(self) -> Result<Writer> {
         let branch = self.manifest.branches.name.clone();
-        let directory = Directory::new(self.sink.path().to_owned());
+        let path = self.sink.path().to_owned();
+        let directory = match self.sink.cached() {
+            Some(remote) => Directory::cache(path, remote.clone()),
+            None => Directory::new(path),
+        };
         let mut writer = now(Writer::load(self.options, directory, &branch))?;
         // Nobody else came in between.
         writer._lock = self._lock;
@@ -103,6 +117,11 @@ impl<S: Sink> Writer<S> {
         }
         let bytes = if newest.is_some() { sink.contents(&file).await? } else { None };
         let mut writer = Writer::with_manifest(options, sink, file, bytes.as_deref())?;
+        if writer.sink.remote().is_some() {
+            // There may be other writers, until a term is taken.
+            writer.unsure = true;
+            return Ok(writer);
+        }
         writer.keep_others().await?;
         if bytes.is_some_and(|bytes| bytes.len() as u64 > writer.manifest.tail) {
             writer.sink.cut(&writer.file, writer.manifest.tail).await?;
@@ -154,16 +173,7 @@ impl<S: Sink> Writer<S> {
             Some(bytes) => {
                 Manifest::replay(bytes).map_err(|damage| damage.in_file(sink.describe(&file), 0))?
             }
-            None => Manifest {
-                root: NONE,
-                ttl_root: NONE,
-                end: 0,
-                dictionary: Vec::new(),
-                mapping: Mapping::default(),
-                branches: Branches::new(MAIN, 0),
-                segments: None,
-                tail: 0,
-            },
+            None => Manifest::empty(),
         };
         let dictionary =
             (!manifest.dictionary.is_empty()).then(|| Dictionary::new(&manifest.dictionary, LEVEL));
@@ -178,6 +188,7 @@ impl<S: Sink> Writer<S> {
             versions: Versions::default(),
             samples: Samples::default(),
             unsure: false,
+            fresh: false,
             _lock: None,
         })
     }
@@ -248,12 +259,7 @@ impl<S: Sink> Writer<S> {
     /// Applies a batch, all or nothing, and returns once it is safe: how many changes were not older than what was
     /// there. Entries that expire at or before `now_ms` go; 0 keeps them all.
     pub async fn apply(&mut self, batch: &Batch, now_ms: u64) -> Result<u64> {
-        if self.unsure {
-            return Err(Error::new(
-                Status::WrongState,
-                "a commit failed: open the partition again to write to it",
-            ));
-        }
+        self.ready().await?;
         self.sample(batch)?;
         let (tree, room) = self.tree_and_room();
         let mut edit = Edit::new(tree.options, tree.manifest, room, tree.source);
@@ -303,7 +309,8 @@ impl<S: Sink> Writer<S> {
         let change = Change { root, ttl_root, branches, pages, segments };
         let record = change.encode();
         let dictionary = self.dictionary.as_ref().map_or(&[][..], |dictionary| &dictionary.bytes);
-        let snapshot = self.manifest.tail == 0
+        let snapshot = self.fresh
+            || self.manifest.tail == 0
             || self.manifest.dictionary != dictionary
             || self.manifest.tail + record.len() as u64 > self.options.manifest_limit;
         let written = if snapshot {
@@ -338,13 +345,22 @@ impl<S: Sink> Writer<S> {
         let replaced = self.sink.replace(&self.file, &bytes).await;
         self.unsure = replaced.is_err();
         replaced?;
+        self.fresh = false;
         next.tail = bytes.len() as u64;
+        self.replace_state(next, room);
+        Ok(())
+    }
+
+    /// Goes on from another state than this one. What versions need of this one stays.
+    fn replace_state(&mut self, next: Manifest, room: Room) {
+        if next.dictionary != self.manifest.dictionary {
+            self.dictionary = (!next.dictionary.is_empty()).then(|| Dictionary::new(&next.dictionary, LEVEL));
+        }
         let before = std::mem::replace(&mut self.manifest, next);
         self.room = room;
         let kept: HashSet<u64> = self.manifest.mapping.pages().map(|(_, page)| page).collect();
         let gone = before.mapping.pages().map(|(_, page)| page).filter(|page| !kept.contains(page));
         self.versions.restart(gone.collect(), &mut self.room.space);
-        Ok(())
     }
 
     async fn write_snapshot(&mut self, change: &Change) -> Result<()> {
@@ -357,6 +373,7 @@ impl<S: Sink> Writer<S> {
         next.dictionary = self.dictionary.as_ref().map_or(Vec::new(), |dictionary| dictionary.bytes.to_vec());
         let bytes = next.encode();
         self.sink.replace(&self.file, &bytes).await?;
+        self.fresh = false;
         next.tail = bytes.len() as u64;
         self.manifest = next;
         Ok(())

@@ -268,6 +268,34 @@ static void upkeep(const char *lines) {
     shown("truncate, archives, compaction, dropping");
 }
 
+/* Over object storage (a folder): a later writer keeps an earlier one out, which still reads. */
+static void two_writers(const char *folder) {
+    char lines[2][512], value[64];
+    rde_kv kvs[2];
+    uint32_t partitions[2];
+    rde_completion done;
+    for (int i = 0; i < 2; i++) {
+        snprintf(lines[i], sizeof lines[i], "store_path=%s/machine%d\ncloud_provider=local\ncloud_store_path=%s/shared\n",
+                 folder, i, folder);
+        kvs[i] = open_store(lines[i]);
+        partitions[i] = partition_of(kvs[i], "t", 0);
+        fill(kvs[i], partitions[i], 10 + i);
+    }
+    rde_kv none = {0};
+    rde_kv_options options = RDE_KV_OPTIONS_INIT;
+    options.lines = text(lines[0]);
+    CHECK_STATUS(WRONG_STATE, rde_kv_open(&options, &none, NULL));
+    rde_kv_change change = {.key = text("late"), .value = text("too late"), .timestamp = 5};
+    rde_kv_request write = {.partition = partitions[0], .op = RDE_KV_OP_WRITE, .changes = &change, .change_count = 1};
+    CHECK_STATUS(EXPIRED_TERM, call(kvs[0], write, &done));
+    rde_kv_request read = {.partition = partitions[0], .op = RDE_KV_OP_READ, .key = text("key00009"), .memory = value, .length = 64};
+    CHECK_STATUS(OK, call(kvs[0], read, &done));
+    read.partition = partitions[1], read.key = text("key00010");
+    CHECK_STATUS(OK, call(kvs[1], read, &done));
+    for (int i = 0; i < 2; i++) CHECK_STATUS(OK, rde_kv_close(kvs[i]));
+    shown("two writers over object storage");
+}
+
 static void *waits(void *argument) {
     rde_completion done;
     uint32_t count;
@@ -289,7 +317,7 @@ static void closed_while_polled(void) {
 }
 
 int main(void) {
-    char folder[] = "/tmp/rde-kv-c-XXXXXX", lines[256];
+    char folder[] = "/tmp/rde-kv-c-XXXXXX", lines[512];
     if (!mkdtemp(folder)) return 2;
     snprintf(lines, sizeof lines, "store_path=%s/store\ndata_append_mode=1\npages_per_file_shift=4\n", folder);
     bad_input();
@@ -297,6 +325,12 @@ int main(void) {
     reads_and_pages(lines);
     in_flight(lines);
     upkeep(lines);
+    snprintf(lines, sizeof lines,
+             "store_path=%s/cache\npages_per_file_shift=4\ncloud_provider=local\ncloud_store_path=%s/objects\n", folder, folder);
+    reads_and_pages(lines);
+    in_flight(lines);
+    upkeep(lines);
+    two_writers(folder);
     closed_while_polled();
     char command[300];
     snprintf(command, sizeof command, "rm -r %s", folder);

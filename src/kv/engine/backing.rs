@@ -6,6 +6,8 @@ use super::memory::Memory;
 use crate::kv::names::FileName;
 use crate::kv::sink::Sink;
 use crate::kv::source::{Place, Source};
+use crate::kv::tier::Remote;
+use crate::kv::tier::ticket::Ticket;
 use crate::status::Result;
 
 /// A directory, or memory. Clones are the same one.
@@ -77,5 +79,13 @@ impl Sink for Backing {
 
     async fn contents(&self, file: &FileName) -> Result<Option<Vec<u8>>> {
         either!(self, it => it.contents(file).await)
+    }
+
+    fn remote(&self) -> Option<&Remote> {
+        either!(self, it => it.remote())
+    }
+
+    async fn answer<T>(&self, ticket: Ticket<T>) -> Result<T> {
+        either!(self, it => it.answer(ticket).await)
     }
 }

@@ -5,7 +5,6 @@ use super::{Engine, Handle};
 use crate::kv::batch::{Op, Order};
 use crate::kv::names::Partition as Name;
 use crate::kv::scan::Scanned;
-use crate::kv::store::Store;
 use crate::kv::tree::Found;
 use crate::status::{Error, Result, Status};
 use std::collections::BTreeSet;
@@ -52,7 +51,7 @@ impl Engine {
         let known =
             self.targets.read().targets.iter().map(|target| target.name.clone()).collect::<BTreeSet<_>>();
         match &self.store {
-            Some(_) => Ok(Store::open(self.options.store.clone())?.partitions().cloned().collect()),
+            Some(store) => store.now_there(),
             None => Ok(known.into_iter().collect()),
         }
     }

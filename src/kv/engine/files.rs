@@ -11,6 +11,9 @@ use crate::kv::names::FileName;
 use crate::kv::page;
 use crate::kv::sink::Sink;
 use crate::kv::source::{Directory, Place, Source};
+use crate::kv::tier::cache::Seat;
+use crate::kv::tier::ticket::Ticket;
+use crate::kv::tier::{FETCHES, Remote};
 use crate::status::{Error, Result, Status};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -20,6 +23,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Bytes of writes under way before a writer waits for the oldest.
 const UNDER_WAY: usize = 4 << 20;
@@ -43,6 +47,7 @@ struct Inner {
     bytes_under_way: Cell<usize>,
     failed: RefCell<Option<Error>>,
     spare: RefCell<Vec<Buffer>>,
+    remote: Option<Remote>,
 }
 
 impl Files {
@@ -53,6 +58,7 @@ impl Files {
         partition: u32,
         path: PathBuf,
         store: &crate::kv::options::Options,
+        remote: Option<Remote>,
     ) -> Files {
         Files(Rc::new(Inner {
             pages,
@@ -66,6 +72,7 @@ impl Files {
             bytes_under_way: Cell::new(0),
             failed: RefCell::default(),
             spare: RefCell::default(),
+            remote,
         }))
     }
 
@@ -92,7 +99,26 @@ impl Files {
         }
         let path = self.0.path.join(name.to_string());
         let direct = !matches!(name, FileName::Manifest { .. } | FileName::Archive { .. });
-        let opened = self.0.pages.disk().call(move || open(&path, write, direct)).await?;
+        let here = path.clone();
+        let mut seat = self.seat(&path);
+        let mut opened = self.0.pages.disk().call(move || open(&here, write, direct)).await?;
+        if let Some(remote) = &self.0.remote {
+            let missing = |opened: &std::io::Result<_>| {
+                opened.as_ref().is_err_and(|error: &OsError| error.kind() == ErrorKind::NotFound)
+            };
+            for _ in 0..FETCHES {
+                if !missing(&opened) {
+                    break;
+                }
+                self.answer(remote.fetch(name, false)).await?;
+                let here = path.clone();
+                seat = self.seat(&path);
+                opened = self.0.pages.disk().call(move || open(&here, write, direct)).await?;
+            }
+            if missing(&opened) {
+                return Err(remote.evicted(name));
+            }
+        }
         let (fd, direct, created) = opened.map_err(|error| match error.kind() {
             ErrorKind::NotFound if !write => {
                 corrupted(self.describe(name), 0, "the manifest names this file and it is missing")
@@ -101,7 +127,7 @@ impl Files {
         })?;
         self.0.created.set(self.0.created.get() || created);
         let file = self.0.pages.disk().file(fd, direct);
-        self.0.open.borrow_mut().insert(self.0.partition, name, write, &file);
+        self.0.open.borrow_mut().insert(self.0.partition, name, write, &file, seat);
         Ok(file)
     }
 
@@ -195,6 +221,49 @@ impl Source for Files {
     type Bytes = Bytes;
 
     async fn read(&self, name: &FileName, offset: u64, len: usize) -> Result<Bytes> {
+        match self.read_here(name, offset, len).await {
+            Err(error) if self.mends(name, &error).await? => self.read_here(name, offset, len).await,
+            result => result,
+        }
+    }
+
+    fn describe(&self, file: &FileName) -> String {
+        self.0.path.join(file.to_string()).display().to_string()
+    }
+
+    async fn page(&self, place: &Place<'_>) -> Result<Bytes> {
+        match self.page_here(place).await {
+            Err(error) if self.mends(&place.file(), &error).await? => self.page_here(place).await,
+            result => result,
+        }
+    }
+
+    fn expect(&self, place: &Place<'_>) {
+        let key = (self.0.partition, place.file_page);
+        let open = self.0.open.borrow_mut().data(key.0, place.id, place.branch, place.term);
+        if let Some(file) = open {
+            self.0.pages.expect(key, &file, place.offset);
+        }
+    }
+}
+
+impl Files {
+    /// A file's place in the cache, from before it is opened: if it goes meanwhile, that is seen.
+    fn seat(&self, path: &Path) -> Option<Arc<Seat>> {
+        self.0.remote.as_ref().and_then(|remote| remote.tier().cache().seat(path))
+    }
+
+    /// What is cached of an object can lack what was appended since, or be damaged: fetches it anew.
+    async fn mends(&self, name: &FileName, error: &Error) -> Result<bool> {
+        let Some(remote) = self.0.remote.as_ref().filter(|_| error.status == Status::Corrupted) else {
+            return Ok(false);
+        };
+        self.answer(remote.fetch(name, true)).await?;
+        self.0.open.borrow_mut().remove(self.0.partition, name);
+        Ok(true)
+    }
+
+    async fn read_here(&self, name: &FileName, offset: u64, len: usize) -> Result<Bytes> {
         let file = self.file(name, false).await?;
         let none = || Error::new(Status::OutOfMemory, format!("no memory to read {len} bytes"));
         // Direct I/O reads whole blocks; files consist of them.
@@ -208,11 +277,7 @@ impl Source for Files {
         }
     }
 
-    fn describe(&self, file: &FileName) -> String {
-        self.0.path.join(file.to_string()).display().to_string()
-    }
-
-    async fn page(&self, place: &Place<'_>) -> Result<Bytes> {
+    async fn page_here(&self, place: &Place<'_>) -> Result<Bytes> {
         let (pages, key) = (&self.0.pages, (self.0.partition, place.file_page));
         if let Some(page) = pages.cached(key).await {
             return Ok(Bytes::Disk(page, place.len));
@@ -231,18 +296,13 @@ impl Source for Files {
             Err(Broken::Os(errno)) => Err(self.failure(&place.file(), &OsError::from_raw_os_error(errno))),
         }
     }
-
-    fn expect(&self, place: &Place<'_>) {
-        let key = (self.0.partition, place.file_page);
-        let open = self.0.open.borrow_mut().data(key.0, place.id, place.branch, place.term);
-        if let Some(file) = open {
-            self.0.pages.expect(key, &file, place.offset);
-        }
-    }
 }
 
 impl Sink for Files {
     async fn write(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
+        if let Some(remote) = &self.0.remote {
+            remote.writing(name, offset + bytes.len() as u64);
+        }
         let file = self.file(name, true).await?;
         self.note_pages(name, offset, bytes);
         let mut buffer = self.write_buffer(bytes.len())?;
@@ -280,11 +340,22 @@ impl Sink for Files {
             synced.map_err(|error| Error::os(&self.0.path.display().to_string(), &error))?;
             self.0.created.set(false);
         }
-        Ok(())
+        match &self.0.remote {
+            Some(remote) => self.answer(remote.upload(files)).await,
+            None => Ok(()),
+        }
     }
 
     async fn replace(&self, name: &FileName, bytes: &[u8]) -> Result<()> {
         self.0.pages.counters().manifest_bytes.add(bytes.len() as u64);
+        if let Some(remote) = &self.0.remote {
+            // Of what is read whole, only the manifest that grows is kept here.
+            if matches!(name, FileName::Archive { .. }) {
+                return self.answer(remote.publish(name, bytes.to_vec())).await;
+            }
+            remote.writing(name, bytes.len() as u64);
+        }
+        let published = bytes;
         let (bytes, temporary) = (bytes.to_vec(), self.0.path.join(format!("{name}.tmp")));
         let replaced = self.call(name, move |path| {
             let mut out = StdFile::create(&temporary)?;
@@ -295,15 +366,33 @@ impl Sink for Files {
         });
         let replaced = replaced.await;
         self.0.open.borrow_mut().remove(self.0.partition, name);
-        replaced
+        replaced?;
+        match &self.0.remote {
+            Some(remote) => self.answer(remote.publish(name, published.to_vec())).await,
+            None => Ok(()),
+        }
+    }
+
+    fn remote(&self) -> Option<&Remote> {
+        self.0.remote.as_ref()
+    }
+
+    async fn answer<T>(&self, ticket: Ticket<T>) -> Result<T> {
+        ticket.ringing(self.0.pages.disk().event()).await
     }
 
     async fn exists(&self, name: &FileName) -> Result<bool> {
+        if let Some(remote) = &self.0.remote {
+            return self.answer(remote.exists(name)).await;
+        }
         self.call(name, Path::try_exists).await
     }
 
     async fn remove(&self, name: &FileName) -> Result<()> {
         self.0.open.borrow_mut().remove(self.0.partition, name);
+        if let Some(remote) = &self.0.remote {
+            return self.answer(remote.remove(name)).await;
+        }
         let removed = |path: &Path| match std::fs::remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => sync_parent(path),
@@ -316,11 +405,17 @@ impl Sink for Files {
     }
 
     async fn names(&self) -> Result<Vec<FileName>> {
+        if let Some(remote) = &self.0.remote {
+            return self.answer(remote.names()).await;
+        }
         let path = self.0.path.clone();
         self.0.pages.disk().call(move || Directory::new(path).list()).await?
     }
 
     async fn contents(&self, name: &FileName) -> Result<Option<Vec<u8>>> {
+        if let Some(remote) = &self.0.remote {
+            return self.answer(remote.contents(name)).await;
+        }
         let whole = |path: &Path| match std::fs::read(path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

@@ -49,6 +49,7 @@ pub use stats::Stats;
 use super::batch::Batch;
 use super::names::Partition as Name;
 use super::store::Store;
+use super::tier::Tier;
 use crate::io::event::Event;
 use crate::status::{Error, Result, Status};
 use parking_lot::{Mutex, RwLock};
@@ -106,15 +107,34 @@ impl Engine {
     /// Opens or makes the store of `options.store.store_paths`; without any it is in memory. Blocks.
     pub fn open(options: EngineOptions) -> Result<Engine> {
         options.check()?;
-        let store = match options.store.store_paths.is_empty() {
+        let store = match options.store.store_paths.is_empty() && !options.store.cloud.is_on() {
             true => None,
             false => Some(Store::create(options.store.clone())?),
         };
+        Engine::start(options, store)
+    }
+
+    /// Opens the store whose files are objects of `tier`. Blocks.
+    pub fn over(options: EngineOptions, tier: Arc<Tier>) -> Result<Engine> {
+        options.check()?;
+        let store = Store::over(options.store.clone(), tier)?;
+        Engine::start(options, Some(store))
+    }
+
+    fn start(mut options: EngineOptions, store: Option<Store>) -> Result<Engine> {
+        let tier = store.as_ref().and_then(|store| store.tier().cloned());
+        if let Some(tier) = &tier {
+            options.store = options.store.over_objects();
+            if options.store.cloud.prewarm {
+                // Nobody waits for it.
+                drop(tier.prewarm());
+            }
+        }
         let (options, targets) = (Arc::new(options), Arc::new(RwLock::default()));
         let mut shards = Vec::new();
         // If one fails, those that were started are closed by its drop.
         for number in 0..options.store.threads {
-            shards.push(Running::start(number, &options, &targets)?);
+            shards.push(Running::start(number, &options, &tier, &targets)?);
         }
         Ok(Engine { options, store, targets, shards })
     }
@@ -127,6 +147,11 @@ impl Engine {
     /// What its shards' disks came to use.
     pub fn backend(&self) -> Backend {
         self.shards.first().map_or(Backend::Threads, |shard| shard.backend)
+    }
+
+    /// The object storage tier, if there is one.
+    pub fn tier(&self) -> Option<&Arc<Tier>> {
+        self.store.as_ref()?.tier()
     }
 
     /// Counters of all shards.
@@ -240,13 +265,18 @@ impl Engine {
 }
 
 impl Running {
-    fn start(number: usize, options: &Arc<EngineOptions>, targets: &Arc<Targets>) -> Result<Running> {
+    fn start(
+        number: usize,
+        options: &Arc<EngineOptions>,
+        tier: &Option<Arc<Tier>>,
+        targets: &Arc<Targets>,
+    ) -> Result<Running> {
         let (inbox, counters) = (Arc::new(Inbox::new(options.queue)), Arc::new(Counters::default()));
         let (sender, receiver) = sync_channel(1);
         let run = {
-            let (options, targets) = (options.clone(), targets.clone());
+            let (options, tier, targets) = (options.clone(), tier.clone(), targets.clone());
             let (counters, inbox) = (counters.clone(), inbox.clone());
-            move || thread::run(options, targets, counters, inbox, sender)
+            move || thread::run(options, tier, targets, counters, inbox, sender)
         };
         let thread = std::thread::Builder::new().name(format!("rde-kv-{number}")).spawn(run);
         let thread = thread.map_err(|error| Error::os("starting a shard's thread", &error))?;

@@ -2,8 +2,10 @@
 
 use crate::io::file::File;
 use crate::kv::names::FileName;
+use crate::kv::tier::cache::{Cache, Seat};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Open files by partition. The least recently used one is closed for a new one; operations under way keep theirs.
 #[derive(Debug)]
@@ -11,6 +13,8 @@ pub struct OpenFiles {
     open: HashMap<(u32, Kind, u64), Entry>,
     limit: usize,
     clock: u64,
+    cache: Option<Arc<Cache>>,
+    changes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +31,8 @@ struct Entry {
     writable: bool,
     file: Rc<File>,
     used: u64,
+    /// Its place in the cache of an object store.
+    seat: Option<Arc<Seat>>,
 }
 
 /// Kind, number, branch and term of a file; archives are not kept open.
@@ -40,9 +46,18 @@ fn parts(name: &FileName) -> Option<(Kind, u64, &str, u64)> {
 }
 
 impl OpenFiles {
-    /// At most `limit` files.
-    pub fn new(limit: usize) -> OpenFiles {
-        OpenFiles { open: HashMap::new(), limit: limit.max(1), clock: 0 }
+    /// At most `limit` files; those in `cache` are closed when they are evicted.
+    pub fn new(limit: usize, cache: Option<Arc<Cache>>) -> OpenFiles {
+        OpenFiles { open: HashMap::new(), limit: limit.max(1), clock: 0, cache, changes: 0 }
+    }
+
+    /// Closes the files that have gone since this was last asked: only then their space is free.
+    pub fn let_go(&mut self) {
+        let Some(cache) = &self.cache else { return };
+        let changes = cache.changes();
+        if std::mem::replace(&mut self.changes, changes) != changes {
+            self.open.retain(|_, entry| entry.seat.as_ref().is_none_or(|seat| !seat.is_gone()));
+        }
     }
 
     /// Files that are open.
@@ -68,17 +83,33 @@ impl OpenFiles {
             return None;
         }
         entry.used = self.clock;
+        if let (Some(seat), Some(cache)) = (&entry.seat, &self.cache) {
+            // It was evicted: what is there now, if anything, is another file.
+            if seat.is_gone() {
+                self.open.remove(&key);
+                return None;
+            }
+            cache.touch(seat);
+        }
         Some(entry.file.clone())
     }
 
     /// Keeps a file open.
-    pub fn insert(&mut self, partition: u32, name: &FileName, writable: bool, file: &Rc<File>) {
+    pub fn insert(
+        &mut self,
+        partition: u32,
+        name: &FileName,
+        writable: bool,
+        file: &Rc<File>,
+        seat: Option<Arc<Seat>>,
+    ) {
         let Some((kind, id, branch, term)) = parts(name) else { return };
         if self.open.len() >= self.limit {
             let oldest = self.open.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| *key);
             oldest.map(|key| self.open.remove(&key));
         }
-        let entry = Entry { branch: branch.into(), term, writable, file: file.clone(), used: self.clock };
+        let (branch, file) = (branch.into(), file.clone());
+        let entry = Entry { branch, term, writable, file, used: self.clock, seat };
         self.open.insert((partition, kind, id), entry);
     }
 

@@ -18,6 +18,7 @@ use crate::kv::names::{FileName, Partition as Name};
 use crate::kv::options::Options;
 use crate::kv::sink::Sink;
 use crate::kv::source::Source;
+use crate::kv::tier::Tier;
 use crate::kv::versions::Version;
 use crate::kv::writer::Writer;
 use crate::status::{Error, Result, Status};
@@ -59,6 +60,7 @@ pub struct Shard {
     pub closing: Cell<bool>,
     to_ring: RefCell<Vec<Arc<Completions>>>,
     open_files: Rc<RefCell<OpenFiles>>,
+    tier: Option<Arc<Tier>>,
     targets: Arc<Targets>,
     room: Rc<Room>,
     counters: Arc<Counters>,
@@ -67,7 +69,13 @@ pub struct Shard {
 
 impl Shard {
     /// A shard without partitions.
-    pub fn new(options: Arc<EngineOptions>, targets: Arc<Targets>, counters: Arc<Counters>) -> Result<Shard> {
+    pub fn new(
+        options: Arc<EngineOptions>,
+        tier: Option<Arc<Tier>>,
+        targets: Arc<Targets>,
+        counters: Arc<Counters>,
+    ) -> Result<Shard> {
+        let cache = tier.as_ref().map(|tier| tier.cache().clone());
         Ok(Shard {
             store: Arc::new(options.store.clone()),
             pages: Rc::new(Pages::open(&options, counters.clone())?),
@@ -75,7 +83,8 @@ impl Shard {
             chores: Cell::new(0),
             closing: Cell::new(false),
             to_ring: RefCell::default(),
-            open_files: Rc::new(RefCell::new(OpenFiles::new(options.open_files))),
+            open_files: Rc::new(RefCell::new(OpenFiles::new(options.open_files, cache))),
+            tier,
             targets,
             room: Rc::new(Room::new(options.memory_limit)),
             counters,
@@ -108,6 +117,7 @@ impl Shard {
         let used = self.pages.disk().pool().used() as u64;
         self.counters.pool_pages.set(used);
         self.counters.pool_pages_most.set(self.counters.pool_pages_most.get().max(used));
+        self.open_files.borrow_mut().let_go();
         self.counters.open_files.set(self.open_files.borrow().len() as u64);
     }
 
@@ -159,6 +169,12 @@ impl Shard {
             let writer = Writer::new(self.store.clone(), Backing::Memory(memory.clone()), None)?;
             return Ok(Some(Rc::new(open(Backing::Memory(memory), Some(writer), None))));
         };
+        let remote = self.tier.as_ref().map(|tier| tier.remote(&target.name, &path));
+        // Whether there is a partition, its objects say; its directory is only a cache.
+        let mut make = make;
+        if let Some(remote) = remote.as_ref().filter(|_| !make) {
+            make = !remote.names().ringing(self.pages.disk().event()).await?.is_empty();
+        }
         let (store, locks) =
             (self.store.clone(), target.archive.is_none() && partition.lock.borrow().is_none());
         let prepared = self.pages.disk().call(move || prepare(&path, make, locks, &store)).await??;
@@ -167,7 +183,8 @@ impl Shard {
             *partition.lock.borrow_mut() = lock;
         }
         let path = target.path.clone().unwrap_or_default();
-        let files = Files::new(self.pages.clone(), self.open_files.clone(), target.number, path, &self.store);
+        let (pages, open_files) = (self.pages.clone(), self.open_files.clone());
+        let files = Files::new(pages, open_files, target.number, path, &self.store, remote);
         let backing = Backing::Disk(files);
         if let Some(tag) = &target.archive {
             let file = backing.names().await?.into_iter().find(|name| match name {
@@ -214,6 +231,10 @@ impl Shard {
     pub async fn reopen(&self, partition: &Rc<Partition>) -> Result<()> {
         if partition.target.path.is_none() {
             return Ok(());
+        }
+        // Without the object store it could not be opened again, and now it can be read at least.
+        if let Some(open) = partition.open().filter(|open| open.backing.remote().is_some()) {
+            open.backing.names().await?;
         }
         let mut guard = None;
         if let Some(writer) = partition.open().and_then(|open| open.writer.clone()) {

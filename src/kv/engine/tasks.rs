@@ -59,6 +59,11 @@ impl<F: Future<Output = ()>> Tasks<F> {
         self.limit - self.len()
     }
 
+    /// Whether a task can go on.
+    pub fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Starts a task and runs it until it waits. Not without room.
     pub fn start(&mut self, future: F) {
         let place = match self.free.pop() {

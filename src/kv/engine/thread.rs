@@ -1,12 +1,16 @@
 //! A shard's thread: takes requests, runs tasks, turns the disk, and sleeps when there is nothing to do.
 
 use super::options::{EngineOptions, UPKEEP};
+use super::partition::Open;
 use super::serve::{Task, Work, serve};
 use super::shard::{Shard, Targets};
 use super::stats::Counters;
 use super::tasks::Tasks;
 use crate::io::disk::Backend;
 use crate::io::event::Event;
+use crate::kv::sink::Sink;
+use crate::kv::tier::Remote;
+use crate::kv::tier::Tier;
 use crate::status::Result;
 use crossbeam_queue::ArrayQueue;
 use std::rc::Rc;
@@ -51,13 +55,14 @@ const SLEEP: Duration = Duration::from_secs(1);
 /// Runs a shard until its inbox is closed and its tasks are done.
 pub fn run(
     options: Arc<EngineOptions>,
+    tier: Option<Arc<Tier>>,
     targets: Arc<Targets>,
     counters: Arc<Counters>,
     inbox: Arc<Inbox>,
     started: SyncSender<Started>,
 ) {
     let _closing = Closing(inbox.clone());
-    let shard = match Shard::new(options, targets, counters) {
+    let shard = match Shard::new(options, tier, targets, counters) {
         Ok(shard) => Rc::new(shard),
         Err(error) => {
             let _ = started.send(Err(error));
@@ -116,7 +121,9 @@ pub fn run(
         disk.event().arm();
         let more = (reads.room() > 0 && !inbox.reads.is_empty())
             || (writes.room() > kept && !inbox.writes.is_empty());
-        if (closed || !more) && inbox.closed.load(Ordering::SeqCst) == closed {
+        // The tier's thread may have woken a task since they were run.
+        let ready = reads.is_ready() || writes.is_ready();
+        if !ready && (closed || !more) && inbox.closed.load(Ordering::SeqCst) == closed {
             let _ = disk.turn(Some(sleep(&shard, upkeep_due.saturating_duration_since(now))));
             busy_until = Instant::now() + shard.options.spin;
         }
@@ -143,7 +150,10 @@ fn start_upkeep(shard: &Rc<Shard>, closed: bool) -> impl Iterator<Item = Task> {
     let mut chosen = Vec::new();
     let partitions = shard.partitions.borrow();
     let open = partitions.values().filter(|partition| {
-        partition.open().is_some_and(|open| open.writer.is_some()) && !partition.in_upkeep.get()
+        // Over an object store, who only reads leaves upkeep to who writes.
+        let ours = |open: &Open| open.backing.remote().is_none_or(Remote::is_held);
+        partition.open().is_some_and(|open| open.writer.is_some() && ours(&open))
+            && !partition.in_upkeep.get()
     });
     let mut open: Vec<_> = if closed { Vec::new() } else { open.cloned().collect() };
     drop(partitions);
