@@ -33,10 +33,17 @@ const _: () = assert!(STAMP + COMPACT_FRAME <= SLOT && COMPACT_FRAME <= 0xFF && 
 
 /// A word of a ring.
 fn word(mapping: &Mapping, offset: usize) -> &AtomicU32 {
-    debug_assert!(offset.is_multiple_of(4) && offset + 4 <= LENGTH);
-    // SAFETY: within the mapping, which is page-aligned and of at least `LENGTH` bytes; both sides use the word as an
+    debug_assert!(offset.is_multiple_of(4));
+    // SAFETY: a word of the mapping, which is page-aligned and lives as long as the reference; both sides use it as an
     // atomic only.
-    unsafe { AtomicU32::from_ptr(mapping.address().add(offset).cast()) }
+    unsafe { AtomicU32::from_ptr(place(mapping, offset).cast()) }
+}
+
+/// The byte at an offset.
+fn place(mapping: &Mapping, offset: usize) -> *mut u8 {
+    debug_assert!(offset < LENGTH);
+    // SAFETY: within the mapping, which has at least `LENGTH` bytes.
+    unsafe { mapping.address().add(offset) }
 }
 
 /// Where the slot of a frame begins, and its stamp without the length.
@@ -81,11 +88,9 @@ impl RingReader {
             return None;
         }
         let length = ((stamp & 0xFF) as usize).min(COMPACT_FRAME);
+        let from = place(&self.mapping, offset + STAMP);
         // SAFETY: within the slot, and within `into`; bytes that the writer changes meanwhile are its own harm.
-        unsafe {
-            let from = self.mapping.address().add(offset + STAMP);
-            std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), length);
-        }
+        unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), length) };
         self.position = self.position.wrapping_add(1);
         if self.position.wrapping_sub(self.told) >= SLOTS / 4 {
             self.told = self.position;
@@ -148,11 +153,9 @@ impl RingWriter {
             }
         }
         let (offset, lap) = slot(self.position);
+        let to = place(&self.mapping, offset + STAMP);
         // SAFETY: within the slot, which the reader has taken.
-        unsafe {
-            let to = self.mapping.address().add(offset + STAMP);
-            std::ptr::copy_nonoverlapping(frame.as_ptr(), to, frame.len());
-        }
+        unsafe { std::ptr::copy_nonoverlapping(frame.as_ptr(), to, frame.len()) };
         word(&self.mapping, offset).store(lap | frame.len() as u32, Ordering::Release);
         self.position = self.position.wrapping_add(1);
         fence(Ordering::SeqCst);

@@ -72,6 +72,7 @@ pub(super) struct Core {
     pub(super) serves_calls: bool,
     pub(super) one_ways: u32,
     /// Memory of calls that were answered, for others.
+    #[allow(clippy::vec_box, reason = "they come as boxes and go as boxes")]
     pub(super) spare: Vec<Box<Inbound>>,
     /// The session that was used last.
     pub(super) recent: Option<Arc<Session>>,
