@@ -281,7 +281,8 @@ impl Disk {
     pub fn turn(&self, wait: Option<Duration>) -> Result<usize> {
         let mut answers = self.scratch.take();
         answers.clear();
-        if wait.is_some() {
+        let armed = wait.is_some();
+        if armed {
             self.event.arm();
         }
         self.threads.borrow().collect(&mut answers);
@@ -294,7 +295,9 @@ impl Disk {
             }
             (None, None) => Ok(()),
         };
-        self.event.disarm();
+        if armed {
+            self.event.disarm();
+        }
         self.threads.borrow().collect(&mut answers);
         let mut wakers = Vec::new();
         for (token, answer) in answers.drain(..) {

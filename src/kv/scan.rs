@@ -166,7 +166,7 @@ impl<S: Source> Tree<'_, S> {
             let what = "the range holds a very large value: read it alone, or scan around it";
             return Err(Error::new(Status::Unsupported, what));
         }
-        let found = self.found(leaf, key, entry).await?;
+        let found = self.found(leaf, key.to_vec(), entry, Vec::new()).await?;
         page.bytes += key.len() + found.value.len() + 16;
         if range.max_bytes > 0 && page.bytes > range.max_bytes && !scanned.entries.is_empty() {
             scanned.remaining = true;

@@ -135,6 +135,12 @@ pub struct Completion {
 #[derive(Debug)]
 pub(super) enum Job {
     Write(Batch),
+    /// A read, with memory for the value from the thread that will free it: to free what another thread allocated
+    /// makes both wait for each other.
+    Read {
+        key: Vec<u8>,
+        value: Vec<u8>,
+    },
     Other(Request),
 }
 
@@ -143,7 +149,7 @@ impl Job {
     pub fn writes(&self) -> bool {
         !matches!(
             self,
-            Job::Other(Request::Read { .. } | Request::Floor { .. } | Request::Scan(_) | Request::Archives)
+            Job::Read { .. } | Job::Other(Request::Floor { .. } | Request::Scan(_) | Request::Archives)
         )
     }
 }

@@ -79,7 +79,7 @@ pub fn run(
             reads.start(serve(shard.clone(), Task::Request(work)));
             did += 1;
         }
-        shard.ring();
+        shard.hand_out();
         // Upkeep that is not under way keeps its places.
         let kept = UPKEEP - shard.chores.get().min(UPKEEP);
         while !closed && writes.room() > kept {
@@ -88,7 +88,7 @@ pub fn run(
             did += 1;
         }
         did += reads.run(ROUND) + writes.run(ROUND);
-        shard.ring();
+        shard.hand_out();
         if closed && reads.len() == 0 && writes.len() == 0 {
             break;
         }
