@@ -151,6 +151,11 @@ impl Disk {
         self.table.borrow().len()
     }
 
+    /// Whether neither the kernel nor a thread has anything to do.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.get() == 0
+    }
+
     /// Takes a file over. `direct` says that it was opened with `O_DIRECT`.
     pub fn file(&self, fd: OwnedFd, direct: bool) -> Rc<File> {
         use std::os::fd::AsRawFd;

@@ -44,7 +44,7 @@ pub struct Known {
 
 /// Completions that are handed out together, at most: each time costs the taker a cache miss, and each one waits for
 /// the last.
-const TOGETHER: usize = 32;
+const TOGETHER: usize = 16;
 
 /// What a shard's tasks share. One thread's.
 #[derive(Debug)]

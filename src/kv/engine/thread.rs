@@ -43,8 +43,10 @@ impl Inbox {
 /// What the engine needs to know of a shard that has started.
 pub type Started = Result<(Arc<Event>, Backend)>;
 
-/// Requests that are taken, and tasks that are run, before the disk is turned.
-const ROUND: usize = 64;
+/// Requests that are taken, and tasks that are run, before the disk is turned: few while the disk is busy, because what
+/// it has to do next waits for the end of the round and it would be idle meanwhile.
+const ROUND: usize = 32;
+const BUSY_ROUND: usize = 4;
 /// Longest sleep. Nothing needs it; it bounds what a lost wake-up could cost.
 const SLEEP: Duration = Duration::from_secs(1);
 
@@ -73,8 +75,9 @@ pub fn run(
     loop {
         let closed = inbox.closed.load(Ordering::SeqCst);
         shard.closing.set(closed);
+        let round = if disk.is_idle() { ROUND } else { BUSY_ROUND };
         let mut did = 0;
-        while !closed && did < ROUND && reads.room() > 0 {
+        while !closed && did < round && reads.room() > 0 {
             let Some(work) = inbox.reads.pop() else { break };
             reads.start(serve(shard.clone(), Task::Request(work)));
             did += 1;
@@ -87,7 +90,7 @@ pub fn run(
             writes.start(serve(shard.clone(), Task::Request(work)));
             did += 1;
         }
-        did += reads.run(ROUND) + writes.run(ROUND);
+        did += reads.run(round) + writes.run(round);
         shard.hand_out();
         if closed && reads.len() == 0 && writes.len() == 0 {
             break;
