@@ -73,6 +73,13 @@ impl<'a, S: Source> Tree<'a, S> {
         }
     }
 
+    /// The same of several pages: those that lie together may be fetched together.
+    pub fn expect_all(&self, ids: &[PageId]) {
+        let pages = ids.iter().filter_map(|id| self.manifest.mapping.get(*id));
+        let places = pages.filter(|page| *page < self.manifest.end).map(|page| self.place(page));
+        self.source.expect_all(&places.collect::<Vec<_>>());
+    }
+
     fn place(&self, file_page: u64) -> Place<'a> {
         let (id, offset) = self.options.page_place(file_page);
         let (branch, term) = self.manifest.branches.owner(id);

@@ -88,7 +88,8 @@ impl Completions {
         drop(taken);
         landing.outstanding.fetch_sub(1, Ordering::AcqRel);
         if let Ok(Answer::Found(Some(found))) = &completion.result {
-            let (len, known) = (found.value.len().min(VALUE_ROOM), landing.value_room.load(Ordering::Relaxed));
+            let (len, known) =
+                (found.value.len().min(VALUE_ROOM), landing.value_room.load(Ordering::Relaxed));
             // Longer ones count at once, shorter ones when there are many of them.
             let next = if len >= known { len } else { known - (known - len).div_ceil(64) };
             if next != known {

@@ -9,6 +9,7 @@ use super::request::{Answer, Job, Request};
 use super::shard::Shard;
 use super::upkeep;
 use crate::kv::batch::Batch;
+use crate::kv::packed::Packed;
 use crate::kv::scan::Scanned;
 use crate::kv::versions::Version;
 use crate::kv::writer::Writer;
@@ -130,6 +131,13 @@ async fn rarer(shard: &Rc<Shard>, target: u32, job: Job) -> Result<Answer> {
                 return Ok(Answer::Scanned(Scanned::default()));
             };
             version.tree(&shard.store, &open.backing).scan(&scan.range()).await.map(Answer::Scanned)
+        }
+        Request::ScanPacked(scan) => {
+            let Some((open, version)) = committed(shard, target).await? else {
+                return Ok(Answer::Packed { entries: Packed::default(), remaining: false });
+            };
+            let scanned = version.tree(&shard.store, &open.backing).scan_packed(&scan.range()).await?;
+            Ok(Answer::Packed { entries: scanned.0, remaining: scanned.1 })
         }
         Request::Archives => {
             let partition = shard.partition(target)?;
