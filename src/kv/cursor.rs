@@ -29,7 +29,7 @@ struct Level {
 }
 
 /// Data pages that a long walk announces ahead, and how many at a time.
-const AHEAD: usize = 128;
+const AHEAD: usize = 256;
 const TOGETHER: usize = 32;
 
 impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {

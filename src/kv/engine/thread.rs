@@ -47,6 +47,8 @@ pub type Started = Result<(Arc<Event>, Backend)>;
 /// it has to do next waits for the end of the round and it would be idle meanwhile.
 const ROUND: usize = 32;
 const BUSY_ROUND: usize = 4;
+/// Rounds without anything for the disk after which it is not busy.
+const CALM: u32 = 64;
 /// Longest sleep. Nothing needs it; it bounds what a lost wake-up could cost.
 const SLEEP: Duration = Duration::from_secs(1);
 
@@ -71,11 +73,13 @@ pub fn run(
     let mut reads = Tasks::new(shard.options.reads);
     let mut writes = Tasks::new(shard.options.writes + UPKEEP);
     let mut upkeep_due = Instant::now() + shard.options.upkeep_interval;
-    let mut busy_until = Instant::now();
+    let (mut busy_until, mut calm) = (Instant::now(), 0u32);
     loop {
         let closed = inbox.closed.load(Ordering::SeqCst);
         shard.closing.set(closed);
-        let round = if disk.is_idle() { ROUND } else { BUSY_ROUND };
+        // A disk that has just ended all it had is waiting for more.
+        calm = if disk.is_idle() { calm.saturating_add(1) } else { 0 };
+        let round = if calm > CALM { ROUND } else { BUSY_ROUND };
         let mut did = 0;
         while !closed && did < round && reads.room() > 0 {
             let Some(work) = inbox.reads.pop() else { break };
