@@ -41,12 +41,15 @@ pub struct Pages {
     counters: Arc<Counters>,
 }
 
+/// What a read ended with: the memory, and how many bytes there are.
+type Read = std::result::Result<(Rc<Buffer>, usize), Broken>;
+
 /// A page, or several that lie together, being read.
 #[derive(Debug)]
 struct Loading {
     operation: RefCell<Option<Operation>>,
     /// The memory, and how much of it was read.
-    done: RefCell<Option<std::result::Result<(Rc<Buffer>, usize), Broken>>>,
+    done: RefCell<Option<Read>>,
     ahead: bool,
     /// It is many pages: their memory is not for keeping.
     shared: bool,
@@ -322,7 +325,7 @@ impl Pages {
 }
 
 impl Loading {
-    fn poll(&self, context: &mut Context<'_>) -> Poll<std::result::Result<(Rc<Buffer>, usize), Broken>> {
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Read> {
         if let Some(done) = &*self.done.borrow() {
             return Poll::Ready(done.clone());
         }
