@@ -11,7 +11,7 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 fn op(model: &mut Model, number: u32, round: u8) -> Op {
     // Some have pages of their own.
-    let len = if number % 997 == 0 { 9_000 } else { 100 + number as usize % 150 };
+    let len = if number.is_multiple_of(997) { 9_000 } else { 100 + number as usize % 150 };
     let (key, value) = (format!("{number:08}").into_bytes(), vec![round ^ number as u8; len]);
     model.insert(key.clone(), value.clone());
     Op { key, action: Action::Upsert { value, expire_ms: 0 }, timestamp: u64::from(round) }
