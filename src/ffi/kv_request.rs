@@ -219,7 +219,7 @@ unsafe fn asked(request: &rde_kv_request, key: Vec<u8>) -> Result<(Request, port
                 large: if flag(RDE_KV_LARGE_VALUES) { Large::Return } else { Large::Refuse },
                 backward: flag(RDE_KV_BACKWARD),
             };
-            (Request::Scan(scan), Entries)
+            (Request::ScanPacked(scan), Entries)
         }
         rde_kv_op::Write => {
             let order = if flag(RDE_KV_SORT) { Order::Sort } else { Order::Refuse };

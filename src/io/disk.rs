@@ -151,6 +151,11 @@ impl Disk {
         self.table.borrow().len()
     }
 
+    /// Whether neither the kernel nor a thread has anything to do.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.get() == 0
+    }
+
     /// Takes a file over. `direct` says that it was opened with `O_DIRECT`.
     pub fn file(&self, fd: OwnedFd, direct: bool) -> Rc<File> {
         use std::os::fd::AsRawFd;
@@ -281,7 +286,8 @@ impl Disk {
     pub fn turn(&self, wait: Option<Duration>) -> Result<usize> {
         let mut answers = self.scratch.take();
         answers.clear();
-        if wait.is_some() {
+        let armed = wait.is_some();
+        if armed {
             self.event.arm();
         }
         self.threads.borrow().collect(&mut answers);
@@ -294,7 +300,9 @@ impl Disk {
             }
             (None, None) => Ok(()),
         };
-        self.event.disarm();
+        if armed {
+            self.event.disarm();
+        }
         self.threads.borrow().collect(&mut answers);
         let mut wakers = Vec::new();
         for (token, answer) in answers.drain(..) {

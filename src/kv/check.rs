@@ -271,7 +271,7 @@ impl<S: Source, W: FnMut(&Report) -> Result<()>> Check<'_, '_, S, W> {
                 }
             }
         }
-        let found = tree.found(page, key, entry).await?;
+        let found = tree.found(page, key.to_vec(), entry, Vec::new()).await?;
         self.report.entries += 1;
         self.report.bytes += (key.len() + found.value.len()) as u64;
         if entry.expire_ms != 0 {

@@ -2,6 +2,7 @@
 
 use super::index_page::IndexPage;
 use super::page::{NONE, PageId};
+use super::scout::Scout;
 use super::source::Source;
 use super::tree::{DEPTH, Loaded, Tree};
 use crate::status::Result;
@@ -11,8 +12,11 @@ pub struct Cursor<'t, 'a, S: Source> {
     tree: &'t Tree<'a, S>,
     root: PageId,
     path: Vec<Level>,
-    /// Data pages to announce when the next one is entered: more, the longer the walk goes on.
+    /// Data pages that are to be announced ahead: more, the longer the walk goes on.
     ahead: usize,
+    /// Data pages that are announced.
+    lead: usize,
+    scout: Option<Scout>,
     /// The data page that the cursor is at; None before the first, after the last, and in an empty tree.
     pub leaf: Option<Loaded<S::Bytes>>,
 }
@@ -21,24 +25,23 @@ pub struct Cursor<'t, 'a, S: Source> {
 struct Level {
     children: Vec<(Vec<u8>, PageId)>,
     at: usize,
-    /// Children before this one were announced to the source.
-    announced: usize,
     leaf: bool,
 }
 
-/// Data pages that a long walk announces ahead.
-const AHEAD: usize = 32;
+/// Data pages that a long walk announces ahead, and how many at a time.
+const AHEAD: usize = 256;
+const TOGETHER: usize = 32;
 
 impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
     /// A cursor that is nowhere yet.
     pub fn new(tree: &'t Tree<'a, S>, root: PageId) -> Cursor<'t, 'a, S> {
-        Cursor { tree, root, path: Vec::new(), ahead: 0, leaf: None }
+        Cursor { tree, root, path: Vec::new(), ahead: 0, lead: 0, scout: None, leaf: None }
     }
 
     /// To the data page whose range holds `key`.
     pub async fn seek(&mut self, key: &[u8]) -> Result<()> {
         self.path.clear();
-        self.leaf = None;
+        (self.leaf, self.scout, self.lead) = (None, None, 0);
         if self.root == NONE {
             return Ok(());
         }
@@ -51,7 +54,7 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
     /// To the last data page.
     pub async fn seek_last(&mut self) -> Result<()> {
         self.path.clear();
-        self.leaf = None;
+        (self.leaf, self.scout, self.lead) = (None, None, 0);
         if self.root == NONE {
             return Ok(());
         }
@@ -64,19 +67,32 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
     pub async fn forward(&mut self) -> Result<()> {
         self.leaf = None;
         self.ahead = (self.ahead * 2).clamp(2, AHEAD);
+        self.lead = self.lead.saturating_sub(1);
         while let Some(last) = self.path.last_mut() {
             if last.at + 1 < last.children.len() {
                 last.at += 1;
                 if last.leaf {
-                    let from = last.announced.max(last.at + 1);
-                    last.announced = (last.at + 1 + self.ahead).min(last.children.len()).max(from);
-                    last.children[from..last.announced].iter().for_each(|child| self.tree.expect(child.1));
+                    self.announce().await;
                 }
                 return self.enter(|_| 0).await;
             }
             self.path.pop();
         }
         Ok(())
+    }
+
+    async fn announce(&mut self) {
+        let scout = self.scout.get_or_insert_with(|| {
+            let ids = |level: &Level| level.children.iter().map(|child| child.1).collect();
+            Scout::new(self.path.iter().map(|level| (ids(level), level.at)))
+        });
+        while self.lead + TOGETHER.min(self.ahead) <= self.ahead {
+            match scout.announce(self.tree, self.ahead - self.lead).await {
+                // There are no more.
+                0 => self.lead = usize::MAX / 2,
+                announced => self.lead += announced,
+            }
+        }
     }
 
     /// To the data page before this one; nowhere before the first.
@@ -123,6 +139,6 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
         let page = self.tree.load(id).await?;
         let index = self.tree.sound(&page, IndexPage::parse(page.bytes.as_ref()))?;
         let children = self.tree.sound(&page, index.table(from, until))?;
-        Ok(Level { children, at: 0, announced: 0, leaf: index.is_leaf() })
+        Ok(Level { children, at: 0, leaf: index.is_leaf() })
     }
 }

@@ -12,8 +12,30 @@ use super::value::{Codec, LargeValue};
 use crate::status::Result;
 
 impl<S: Source> Tree<'_, S> {
-    /// The whole of an entry: its value fetched, joined and decompressed.
-    pub async fn found(&self, leaf: &Loaded<S::Bytes>, key: &[u8], entry: &Entry<'_>) -> Result<Found> {
+    /// The whole of an entry: its value fetched, joined and decompressed; in `room`, if it stands in the page as it is.
+    pub async fn found(
+        &self,
+        leaf: &Loaded<S::Bytes>,
+        key: Vec<u8>,
+        entry: &Entry<'_>,
+        mut room: Vec<u8>,
+    ) -> Result<Found> {
+        let (timestamp, expire_ms) = (entry.timestamp, entry.expire_ms);
+        if entry.descriptor.codec == Codec::Raw && !entry.descriptor.overflow {
+            room.clear();
+            room.extend_from_slice(entry.content);
+            return Ok(Found { key, value: room, timestamp, expire_ms, large: None });
+        }
+        let (value, large) = Box::pin(self.stored(leaf, entry)).await?;
+        Ok(Found { key, value, timestamp, expire_ms, large })
+    }
+
+    /// A value that does not stand in its page as it is, and what comes with a very large one.
+    async fn stored(
+        &self,
+        leaf: &Loaded<S::Bytes>,
+        entry: &Entry<'_>,
+    ) -> Result<(Vec<u8>, Option<Option<Vec<u8>>>)> {
         let mut large = None;
         let value = match entry.descriptor.codec {
             Codec::Large => {
@@ -37,7 +59,7 @@ impl<S: Source> Tree<'_, S> {
                 }
             }
         };
-        Ok(Found { key: key.to_vec(), value, timestamp: entry.timestamp, expire_ms: entry.expire_ms, large })
+        Ok((value, large))
     }
 
     /// The value in an entry's overflow pages, as it is stored.

@@ -73,6 +73,16 @@ impl<'a> IndexPage<'a> {
         self.start_at(0)
     }
 
+    /// Every child, without the separators.
+    pub fn ids(&self) -> Decoded<Vec<PageId>> {
+        let mut ids = vec![self.leftmost];
+        let mut children = self.children()?;
+        while let Some((child, ..)) = children.raw()? {
+            ids.push(child);
+        }
+        Ok(ids)
+    }
+
     /// The child for keys before the first separator.
     pub fn leftmost(&self) -> PageId {
         self.leftmost

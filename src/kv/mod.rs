@@ -5,8 +5,9 @@
 //! [`damage::Damage`]. What a store is opened with: [`options`], [`ini`].
 //!
 //! Reading: [`source`] says where bytes come from, [`tree`] finds things in them, [`scan`] walks ranges, [`store`]
-//! opens directories, [`layout`] refuses wrong options; `dump` (feature `cli`) prints them. Over object storage a
-//! [`tier`] fetches what the directories lack.
+//! opens directories, a [`cursor`] walks leaves and a [`scout`] ahead of it, [`packed`] is how many entries are handed
+//! over; [`layout`] refuses wrong options; `dump` (feature `cli`) prints them. Over object storage a [`tier`] fetches what
+//! the directories lack.
 //!
 //! Writing: a [`batch`] is applied by a [`writer`] as an [`edit`] of both trees ([`apply`], [`effects`], [`chain`],
 //! [`packer`], [`index_builder`]) in free [`space`], through a [`sink`];
@@ -41,6 +42,7 @@ pub mod mapping;
 pub mod names;
 pub mod options;
 pub mod overflow;
+pub mod packed;
 pub mod packer;
 pub mod page;
 pub mod placement;
@@ -48,6 +50,7 @@ pub mod port;
 pub mod record;
 pub mod restore;
 pub mod scan;
+pub mod scout;
 pub mod sink;
 pub mod source;
 pub mod space;

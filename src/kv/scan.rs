@@ -3,6 +3,7 @@
 use super::cursor::Cursor;
 use super::damage::Damage;
 use super::data_page::{DataPage, Entry};
+use super::packed::{EntryRef, Packed};
 use super::source::Source;
 use super::tree::{Found, Loaded, Tree};
 use super::value::Codec;
@@ -70,25 +71,69 @@ pub struct Scanned {
     pub remaining: bool,
 }
 
+/// Where entries that are found go.
+trait Gather {
+    /// One that stands in its page as it is.
+    fn put(&mut self, key: &[u8], entry: &Entry<'_>);
+    /// One whose value had to be fetched.
+    fn put_found(&mut self, found: Found);
+}
+
+impl Gather for Vec<Found> {
+    fn put(&mut self, key: &[u8], entry: &Entry<'_>) {
+        let (key, value) = (key.to_vec(), entry.content.to_vec());
+        let (timestamp, expire_ms) = (entry.timestamp, entry.expire_ms);
+        self.push(Found { key, value, timestamp, expire_ms, large: None });
+    }
+
+    fn put_found(&mut self, found: Found) {
+        self.push(found);
+    }
+}
+
+impl Gather for Packed {
+    fn put(&mut self, key: &[u8], entry: &Entry<'_>) {
+        let (value, timestamp, expire_ms) = (entry.content, entry.timestamp, entry.expire_ms);
+        self.push(&EntryRef { key, value, timestamp, expire_ms, large: false });
+    }
+
+    fn put_found(&mut self, found: Found) {
+        self.push(&EntryRef::from(&found));
+    }
+}
+
 /// A scan under way: what was found, and how much it is.
-struct Page<'r, 'k> {
+struct Page<'r, 'k, G> {
     range: &'r Range<'k>,
-    scanned: Scanned,
+    found: G,
+    count: usize,
     bytes: usize,
+    remaining: bool,
 }
 
 impl<S: Source> Tree<'_, S> {
     /// The entries of `range`.
     pub async fn scan(&self, range: &Range<'_>) -> Result<Scanned> {
-        let mut page = Page { range, scanned: Scanned::default(), bytes: 0 };
+        let (entries, remaining) = self.gather(range, Vec::new()).await?;
+        Ok(Scanned { entries, remaining })
+    }
+
+    /// The entries of `range` in one piece of memory, and whether there are more.
+    pub async fn scan_packed(&self, range: &Range<'_>) -> Result<(Packed, bool)> {
+        let room = if range.max_entries == 0 { range.max_bytes.min(ROOM) } else { 0 };
+        self.gather(range, Packed::with_capacity(room + room / 4)).await
+    }
+
+    async fn gather<G: Gather>(&self, range: &Range<'_>, found: G) -> Result<(G, bool)> {
+        let mut page = Page { range, found, count: 0, bytes: 0, remaining: false };
         match range.backward {
             false => self.scan_forward(&mut page).await?,
             true => self.scan_backward(&mut page).await?,
         }
-        Ok(page.scanned)
+        Ok((page.found, page.remaining))
     }
 
-    async fn scan_forward(&self, page: &mut Page<'_, '_>) -> Result<()> {
+    async fn scan_forward<G: Gather>(&self, page: &mut Page<'_, '_, G>) -> Result<()> {
         let range = page.range;
         let mut cursor = Cursor::new(self, self.manifest.root);
         cursor.seek(range.begin).await?;
@@ -117,7 +162,7 @@ impl<S: Source> Tree<'_, S> {
         Ok(())
     }
 
-    async fn scan_backward(&self, page: &mut Page<'_, '_>) -> Result<()> {
+    async fn scan_backward<G: Gather>(&self, page: &mut Page<'_, '_, G>) -> Result<()> {
         let range = page.range;
         let mut cursor = Cursor::new(self, self.manifest.root);
         match range.end.is_empty() {
@@ -150,31 +195,50 @@ impl<S: Source> Tree<'_, S> {
     }
 
     /// Adds an entry to the page of a scan; whether there was room for it.
-    async fn take(
+    async fn take<G: Gather>(
         &self,
-        page: &mut Page<'_, '_>,
+        page: &mut Page<'_, '_, G>,
         leaf: &Loaded<S::Bytes>,
         key: &[u8],
         entry: &Entry<'_>,
     ) -> Result<bool> {
-        let (range, scanned) = (page.range, &mut page.scanned);
-        if range.max_entries > 0 && scanned.entries.len() >= range.max_entries {
-            scanned.remaining = true;
+        let range = page.range;
+        if range.max_entries > 0 && page.count >= range.max_entries {
+            page.remaining = true;
             return Ok(false);
         }
+        let plain = entry.descriptor.codec == Codec::Raw && !entry.descriptor.overflow;
+        let found = if plain { None } else { Some(Box::pin(self.elsewhere(range, leaf, key, entry)).await?) };
+        let len = found.as_ref().map_or(entry.content.len(), |found| found.value.len());
+        page.bytes += key.len() + len + 16;
+        if range.max_bytes > 0 && page.bytes > range.max_bytes && page.count > 0 {
+            page.remaining = true;
+            return Ok(false);
+        }
+        page.count += 1;
+        match found {
+            None => page.found.put(key, entry),
+            Some(found) => page.found.put_found(found),
+        }
+        Ok(true)
+    }
+
+    /// An entry whose value does not stand in its page as it is.
+    async fn elsewhere(
+        &self,
+        range: &Range<'_>,
+        leaf: &Loaded<S::Bytes>,
+        key: &[u8],
+        entry: &Entry<'_>,
+    ) -> Result<Found> {
         if entry.descriptor.codec == Codec::Large && range.large == Large::Refuse {
             let what = "the range holds a very large value: read it alone, or scan around it";
             return Err(Error::new(Status::Unsupported, what));
         }
-        let found = self.found(leaf, key, entry).await?;
-        page.bytes += key.len() + found.value.len() + 16;
-        if range.max_bytes > 0 && page.bytes > range.max_bytes && !scanned.entries.is_empty() {
-            scanned.remaining = true;
-            return Ok(false);
-        }
-        scanned.entries.push(found);
-        Ok(true)
+        self.found(leaf, key.to_vec(), entry, Vec::new()).await
     }
 }
 
+/// Bytes that are allocated for entries before they are known, at most.
+const ROOM: usize = 4 << 20;
 const OUT_OF_ORDER: &str = "keys are out of order between pages";

@@ -73,6 +73,13 @@ impl<'a, S: Source> Tree<'a, S> {
         }
     }
 
+    /// The same of several pages: those that lie together may be fetched together.
+    pub fn expect_all(&self, ids: &[PageId]) {
+        let pages = ids.iter().filter_map(|id| self.manifest.mapping.get(*id));
+        let places = pages.filter(|page| *page < self.manifest.end).map(|page| self.place(page));
+        self.source.expect_all(&places.collect::<Vec<_>>());
+    }
+
     fn place(&self, file_page: u64) -> Place<'a> {
         let (id, offset) = self.options.page_place(file_page);
         let (branch, term) = self.manifest.branches.owner(id);
@@ -134,10 +141,15 @@ impl<'a, S: Source> Tree<'a, S> {
 
     /// The entry with exactly this key.
     pub async fn read(&self, key: &[u8]) -> Result<Option<Found>> {
-        let Some(leaf) = self.leaf(self.manifest.root, key).await? else { return Ok(None) };
+        self.read_into(key.to_vec(), Vec::new()).await
+    }
+
+    /// The same; the key, and `room` for the value, become part of what is found.
+    pub async fn read_into(&self, key: Vec<u8>, room: Vec<u8>) -> Result<Option<Found>> {
+        let Some(leaf) = self.leaf(self.manifest.root, &key).await? else { return Ok(None) };
         let page = self.sound(&leaf, DataPage::parse(leaf.bytes.as_ref()))?;
-        match self.sound(&leaf, page.find(key))? {
-            Some(entry) => self.found(&leaf, key, &entry).await.map(Some),
+        match self.sound(&leaf, page.find(&key))? {
+            Some(entry) => self.found(&leaf, key, &entry, room).await.map(Some),
             None => Ok(None),
         }
     }
@@ -158,7 +170,7 @@ impl<'a, S: Source> Tree<'a, S> {
                 best = Some((entries.key().to_vec(), entry));
             }
             if let Some((key, entry)) = best {
-                return self.found(leaf, &key, &entry).await.map(Some);
+                return self.found(leaf, key, &entry, Vec::new()).await.map(Some);
             }
             cursor.back().await?;
         }

@@ -11,6 +11,7 @@ mod ends;
 #[cfg(feature = "cli")]
 mod golden;
 mod model;
+mod scans;
 mod upkeep;
 
 use rdma_engine::kv::batch::{Action, Op};

@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 
 /// Entries of a batch.
 const BATCH: u64 = 1_000;
-/// Batches under way, one a partition.
-const WRITERS: usize = 4;
 
 type Done<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -51,46 +49,53 @@ fn op(number: u64, round: u64, task: &Task) -> Op {
 /// Every partition gets its keys in ascending order.
 fn load(engine: &Engine, handles: &[Handle], task: &Task) -> Done<Figure> {
     let each = task.keys / u64::from(task.partitions);
-    let batches = (0..each.div_ceil(BATCH)).flat_map(|batch| {
-        (0..handles.len()).map(move |partition| {
-            (partition, (batch * BATCH..((batch + 1) * BATCH).min(each)).collect::<Vec<u64>>())
-        })
-    });
-    write(engine, handles, task, 1, batches)
+    write(engine, handles, task, 1, |_, batch| {
+        let from = batch * BATCH;
+        (from < each).then(|| (from..(from + BATCH).min(each)).collect())
+    })
 }
 
 fn rewrite(engine: &Engine, handles: &[Handle], task: &Task) -> Done<Figure> {
     let each = task.keys / u64::from(task.partitions);
-    let mut random = Random(17);
-    let batches = (0..task.operations / BATCH).map(|batch| {
-        let keys = (0..BATCH).map(|_| random.below(each)).collect::<Vec<u64>>();
-        (batch as usize % handles.len(), keys)
-    });
-    write(engine, handles, task, 2, batches)
+    let batches = task.operations / BATCH / u64::from(task.partitions);
+    write(engine, handles, task, 2, |partition, batch| {
+        let mut random = Random(17 + partition * 1_000_003 + batch * 7);
+        (batch < batches).then(|| (0..BATCH).map(|_| random.below(each)).collect())
+    })
 }
 
+/// One batch of each partition under way, and the next one made meanwhile.
 fn write(
     engine: &Engine,
     handles: &[Handle],
     task: &Task,
     round: u64,
-    batches: impl Iterator<Item = (usize, Vec<u64>)>,
+    batch: impl Fn(u64, u64) -> Option<Vec<u64>>,
 ) -> Done<Figure> {
-    let completions = Completions::new(WRITERS)?;
+    let completions = Completions::new(handles.len())?;
+    let mut numbers = vec![0; handles.len()];
+    let mut make = |partition: usize| {
+        let keys = batch(partition as u64, numbers[partition])?;
+        numbers[partition] += 1;
+        Some(keys.iter().map(|number| op(*number, round, task)).collect::<Vec<Op>>())
+    };
     let before = engine.stats();
     let start = Instant::now();
     let mut entries = 0;
-    for (partition, keys) in batches {
-        entries += keys.len() as u64;
-        let ops = keys.iter().map(|number| op(*number, round, task)).collect();
-        if completions.outstanding() == WRITERS {
-            take(&completions)?.ok_or("no completion")?;
-        }
+    let mut submit = |partition: usize, ops: Vec<Op>| {
+        entries += ops.len() as u64;
         let request = Request::Write { ops, order: Order::Sort };
-        engine.submit(handles[partition], request, &completions, 0)?;
+        engine.submit(handles[partition], request, &completions, partition as u64)
+    };
+    for partition in 0..handles.len() {
+        make(partition).map_or(Ok(()), |ops| submit(partition, ops))?;
     }
+    let mut next: Vec<Option<Vec<Op>>> = (0..handles.len()).map(&mut make).collect();
     while completions.outstanding() > 0 {
-        take(&completions)?.ok_or("no completion")?;
+        let (partition, _) = take(&completions)?.ok_or("no completion")?;
+        let partition = partition as usize;
+        next[partition].take().map_or(Ok(()), |ops| submit(partition, ops))?;
+        next[partition] = make(partition);
     }
     let seconds = start.elapsed().as_secs_f64();
     let stats = engine.stats();
@@ -155,21 +160,28 @@ fn read(engine: &Engine, handles: &[Handle], task: &Task) -> Done<Figure> {
     Ok(Figure { rate, p99_us: latencies.value_at_quantile(0.99) as f64 / 1e3, ..Figure::default() })
 }
 
+/// Every entry in order, a piece at a time; the next piece is asked for before the entries of this one are looked at.
 fn scan(engine: &Engine, handles: &[Handle], task: &Task) -> Done<Figure> {
+    let completions = Completions::new(1)?;
     let start = Instant::now();
-    let mut entries = 0u64;
-    let mut bytes = 0;
+    let (mut entries, mut bytes) = (0u64, 0);
     for handle in handles {
-        let mut begin = Vec::new();
-        loop {
+        let submit = |begin: Vec<u8>| {
             let begin_inclusive = begin.is_empty();
             let scan = Scan { begin, begin_inclusive, max_bytes: 1 << 20, ..Scan::default() };
-            let scanned = engine.scan(*handle, scan)?;
-            entries += scanned.entries.len() as u64;
-            bytes += scanned.entries.iter().map(|entry| entry.value.len()).sum::<usize>();
-            match scanned.entries.last() {
-                Some(last) if scanned.remaining => begin = last.key.clone(),
-                _ => break,
+            engine.submit(*handle, Request::ScanPacked(scan), &completions, 0)
+        };
+        submit(Vec::new())?;
+        while completions.outstanding() > 0 {
+            let Some((_, Answer::Packed { entries: found, remaining })) = take(&completions)? else {
+                return Err("a scan was not answered as one".into());
+            };
+            if let Some(last) = found.last_key().filter(|_| remaining) {
+                submit(last.to_vec())?;
+            }
+            for entry in found.iter() {
+                entries += 1;
+                bytes += entry.value.len();
             }
         }
     }

@@ -46,6 +46,10 @@ impl Source for Backing {
     fn expect(&self, place: &Place<'_>) {
         either!(self, it => it.expect(place));
     }
+
+    fn expect_all(&self, places: &[Place<'_>]) {
+        either!(self, it => it.expect_all(places));
+    }
 }
 
 impl Sink for Backing {

@@ -6,8 +6,8 @@ use std::rc::Rc;
 /// Bytes that were read. Whoever holds them keeps their memory.
 #[derive(Clone, Debug)]
 pub enum Bytes {
-    /// The beginning of a buffer that the disk has read into.
-    Disk(Rc<Buffer>, usize),
+    /// A piece of a buffer that the disk has read into: where it begins, and its length.
+    Disk(Rc<Buffer>, usize, usize),
     /// A piece of a store in memory.
     Memory(Rc<[u8]>),
 }
@@ -15,7 +15,7 @@ pub enum Bytes {
 impl AsRef<[u8]> for Bytes {
     fn as_ref(&self) -> &[u8] {
         match self {
-            Bytes::Disk(buffer, len) => &buffer[..*len],
+            Bytes::Disk(buffer, at, len) => &buffer[*at..*at + *len],
             Bytes::Memory(bytes) => bytes,
         }
     }

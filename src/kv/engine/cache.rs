@@ -77,6 +77,11 @@ impl Cache {
         frame.page.clone()
     }
 
+    /// Whether a page can be added without another one going.
+    pub fn has_room(&self) -> bool {
+        self.len() < self.limit
+    }
+
     /// Whether the page is here.
     pub fn has(&self, key: Key) -> bool {
         self.places.contains_key(&key)

@@ -27,6 +27,8 @@ use std::sync::Arc;
 
 /// Bytes of writes under way before a writer waits for the oldest.
 const UNDER_WAY: usize = 4 << 20;
+/// Neighbouring pages that are not worth a read of their own together.
+const SHORT: usize = 4;
 /// Buffers of long writes that are kept for the next ones.
 const SPARE: usize = 4;
 
@@ -245,6 +247,25 @@ impl Source for Files {
             self.0.pages.expect(key, &file, place.offset);
         }
     }
+
+    fn expect_all(&self, places: &[Place<'_>]) {
+        let most = self.0.pages.stretch();
+        let mut rest = places;
+        while let [first, after @ ..] = rest {
+            let joins = |(i, place): &(usize, &Place<'_>)| {
+                place.id == first.id && place.file_page == first.file_page + *i as u64 + 1
+            };
+            let len = 1 + (0..).zip(after).take(most - 1).take_while(joins).count();
+            let (run, others) = rest.split_at(len);
+            rest = others;
+            let open = self.0.open.borrow_mut().data(self.0.partition, first.id, first.branch, first.term);
+            let Some(file) = open else { continue };
+            let key = (self.0.partition, first.file_page);
+            if len < SHORT || !self.0.pages.expect_run(key, len, &file, first.offset) {
+                run.iter().for_each(|place| self.expect(place));
+            }
+        }
+    }
 }
 
 impl Files {
@@ -271,7 +292,7 @@ impl Files {
         let buffer = Buffer::heap(whole).ok_or_else(none)?;
         let ended = self.0.pages.disk().read(&file, offset, buffer, whole)?.await;
         match (ended.result, ended.buffer) {
-            (Ok(read), Some(buffer)) if read >= len => Ok(Bytes::Disk(Rc::new(buffer), len)),
+            (Ok(read), Some(buffer)) if read >= len => Ok(Bytes::Disk(Rc::new(buffer), 0, len)),
             (Err(error), _) => Err(self.failure(name, &error)),
             _ => Err(self.ends(name, offset)),
         }
@@ -280,7 +301,7 @@ impl Files {
     async fn page_here(&self, place: &Place<'_>) -> Result<Bytes> {
         let (pages, key) = (&self.0.pages, (self.0.partition, place.file_page));
         if let Some(page) = pages.cached(key).await {
-            return Ok(Bytes::Disk(page, place.len));
+            return Ok(Bytes::Disk(page, 0, place.len));
         }
         let open = self.0.open.borrow_mut().data(key.0, place.id, place.branch, place.term);
         let file = match open {
@@ -291,7 +312,7 @@ impl Files {
             page::verify(bytes).map_err(|damage| damage.in_file(self.describe(&place.file()), place.offset))
         };
         match pages.load(key, &file, place.offset, verify).await? {
-            Ok(page) => Ok(Bytes::Disk(page, place.len)),
+            Ok((buffer, at)) => Ok(Bytes::Disk(buffer, at, place.len)),
             Err(Broken::Short) => Err(self.ends(&place.file(), place.offset)),
             Err(Broken::Os(errno)) => Err(self.failure(&place.file(), &OsError::from_raw_os_error(errno))),
         }

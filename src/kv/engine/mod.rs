@@ -207,21 +207,22 @@ impl Engine {
         completions: &Arc<Completions>,
         user_data: u64,
     ) -> Result<()> {
-        let job = self.check(request)?;
+        let job = self.check(request, completions.value_room())?;
         self.send(partition, job, Reply::queue(completions, user_data)?)
     }
 
     /// Submits a request and waits for its answer. Blocks.
     pub fn call(&self, partition: Handle, request: Request) -> Result<Answer> {
         let once = Arc::new(Once::default());
-        let job = self.check(request)?;
+        let job = self.check(request, 0)?;
         self.send(partition, job, Reply::once(&once))?;
         once.wait()
     }
 
-    /// Batches are checked where they come from: it costs the shard nothing.
-    fn check(&self, request: Request) -> Result<Job> {
+    /// Batches are checked where they come from: it costs the shard nothing. `room` is the length of values of late.
+    fn check(&self, request: Request, room: usize) -> Result<Job> {
         match request {
+            Request::Read { key } => Ok(Job::Read { key, value: Vec::with_capacity(room) }),
             Request::Write { ops, order } => Batch::new(ops, order, &self.options.store).map(Job::Write),
             other => Ok(Job::Other(other)),
         }

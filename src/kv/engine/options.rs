@@ -54,7 +54,7 @@ impl Default for EngineOptions {
             open_files: 256,
             open_partitions: 256,
             memory_limit: 1 << 30,
-            spin: Duration::from_micros(20),
+            spin: Duration::from_micros(50),
             upkeep_interval: Duration::from_secs(1),
             archive_interval: Duration::ZERO,
             archives_kept: 100,

@@ -4,7 +4,7 @@ use super::cache::{Cache, Key, Mixed};
 use super::options::EngineOptions;
 use super::stats::Counters;
 use super::tasks::rest;
-use crate::io::buffer::Buffer;
+use crate::io::buffer::{Buffer, Pool};
 use crate::io::disk::{Disk, Options as DiskOptions};
 use crate::io::file::File;
 use crate::io::operation::Operation;
@@ -18,6 +18,8 @@ use std::task::{Context, Poll, Waker};
 
 /// Pages that were read ahead and not asked for yet, at most.
 pub const AHEAD: usize = 512;
+/// Bytes of neighbouring pages that are read together.
+const STRETCH: usize = 128 << 10;
 /// Pages that a task holds at a time: a data page, its neighbour, an index page, one of a value's.
 const HELD: usize = 4;
 /// Pages that are found in memory before a task lets others run.
@@ -31,20 +33,30 @@ pub struct Pages {
     data_too: bool,
     reserve: usize,
     cache: RefCell<Cache>,
-    loading: RefCell<Mixed<Key, Rc<Loading>>>,
+    loading: RefCell<Mixed<Key, (Rc<Loading>, usize)>>,
+    stretches: Pool,
     ahead: RefCell<VecDeque<Key>>,
     consumed: RefCell<Vec<Waker>>,
     patience: Cell<u32>,
     counters: Arc<Counters>,
 }
 
-/// A page that is being read.
+/// What a read ended with: the memory, and how many bytes there are.
+type Read = std::result::Result<(Rc<Buffer>, usize), Broken>;
+
+/// A page, or several that lie together, being read.
 #[derive(Debug)]
 struct Loading {
     operation: RefCell<Option<Operation>>,
-    done: RefCell<Option<std::result::Result<Rc<Buffer>, Broken>>>,
+    /// The memory, and how much of it was read.
+    done: RefCell<Option<Read>>,
     ahead: bool,
+    /// It is many pages: their memory is not for keeping.
+    shared: bool,
 }
+
+/// A page in memory: a buffer, and where the page begins in it.
+pub type Page = (Rc<Buffer>, usize);
 
 /// Why a page could not be read.
 #[derive(Clone, Debug)]
@@ -76,6 +88,8 @@ impl Pages {
             reserve,
             cache: RefCell::new(Cache::new(limit)),
             loading: RefCell::default(),
+            stretches: Pool::new((AHEAD * page_size / STRETCH).max(1), STRETCH)
+                .map_err(|error| Error::os("mapping buffers for scans", &error))?,
             ahead: RefCell::default(),
             consumed: RefCell::default(),
             patience: Cell::new(PATIENCE),
@@ -124,28 +138,86 @@ impl Pages {
         file: &Rc<File>,
         offset: u64,
         verify: impl Fn(&[u8]) -> Result<()>,
-    ) -> Result<std::result::Result<Rc<Buffer>, Broken>> {
+    ) -> Result<std::result::Result<Page, Broken>> {
         let known = self.loading.borrow().get(&key).cloned();
-        let loading = match known {
-            Some(loading) => loading,
-            None => self.start(key, file, offset, false)?,
+        let (loading, at) = match known {
+            Some(known) => known,
+            None => (self.start(key, file, offset, false)?, 0),
         };
-        let page = poll_fn(|context| loading.poll(context)).await;
+        let read = poll_fn(|context| loading.poll(context)).await;
         // The first that sees it takes it out of what is under way.
-        if self.loading.borrow().get(&key).is_some_and(|current| Rc::ptr_eq(current, &loading)) {
+        let first = self.loading.borrow().get(&key).is_some_and(|(current, _)| Rc::ptr_eq(current, &loading));
+        if first {
             self.loading.borrow_mut().remove(&key);
             if loading.ahead {
-                self.ahead.borrow_mut().retain(|ahead| *ahead != key);
-                self.consumed.take().into_iter().for_each(Waker::wake);
+                self.came_for(key);
             }
-            if let Ok(page) = &page {
-                verify(&page[..self.page_size])?;
-                self.keep(key, page);
-            }
-        } else if let Ok(page) = &page {
-            verify(&page[..self.page_size])?;
         }
-        Ok(page)
+        match read {
+            Ok((buffer, read)) if at + self.page_size <= read => {
+                verify(&buffer[at..at + self.page_size])?;
+                match (first, loading.shared) {
+                    (true, false) => self.keep(key, &buffer),
+                    (true, true) => self.keep_copy(key, &buffer[at..at + self.page_size]),
+                    (false, _) => {}
+                }
+                Ok(Ok((buffer, at)))
+            }
+            Ok(_) => Ok(Err(Broken::Short)),
+            Err(broken) => Ok(Err(broken)),
+        }
+    }
+
+    /// A page that was read ahead is not ahead any more.
+    fn came_for(&self, key: Key) {
+        let mut ahead = self.ahead.borrow_mut();
+        match ahead.iter().position(|known| *known == key) {
+            // Most often it is the oldest.
+            Some(0) => drop(ahead.pop_front()),
+            Some(at) => drop(ahead.remove(at)),
+            None => {}
+        }
+        drop(ahead);
+        self.consumed.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Pages that may be read together.
+    pub fn stretch(&self) -> usize {
+        (STRETCH / self.page_size).max(1)
+    }
+
+    /// Begins to read pages that lie together and will be asked for, from `first` on; false if there is no room.
+    pub fn expect_run(&self, first: Key, count: usize, file: &Rc<File>, offset: u64) -> bool {
+        let key = |i: usize| (first.0, first.1 + i as u64);
+        // Those at the ends that are near need not be read; others between are read again.
+        let Some(begin) = (0..count).find(|i| !self.is_near(key(*i))) else { return true };
+        let end = (begin..count).rfind(|i| !self.is_near(key(*i))).map_or(begin, |last| last + 1);
+        let mut stale = self.ahead.borrow().len();
+        let buffer = loop {
+            let full = self.ahead.borrow().len() + (end - begin) > AHEAD;
+            match if full { None } else { self.stretches.take() } {
+                Some(buffer) => break buffer,
+                None if stale == 0 => return false,
+                None => stale -= 1,
+            }
+            // Nobody came for the oldest: its reader stopped early.
+            let oldest = self.ahead.borrow().front().copied();
+            oldest.into_iter().for_each(|oldest| self.forget(oldest));
+        };
+        let (at, len) = (begin * self.page_size, (end - begin) * self.page_size);
+        let Ok(operation) = self.disk.read(file, offset + at as u64, buffer, len) else { return false };
+        self.counters.pages_read.add((end - begin) as u64);
+        let loading = Rc::new(Loading {
+            operation: RefCell::new(Some(operation)),
+            done: RefCell::default(),
+            ahead: true,
+            shared: true,
+        });
+        for i in (begin..end).filter(|i| !self.is_near(key(*i))).collect::<Vec<_>>() {
+            self.loading.borrow_mut().insert(key(i), (loading.clone(), (i - begin) * self.page_size));
+            self.ahead.borrow_mut().push_back(key(i));
+        }
+        true
     }
 
     /// Begins to read a page that will be asked for, unless there is no room for it.
@@ -181,16 +253,16 @@ impl Pages {
 
     /// Whether a page that was read ahead has not been asked for yet.
     pub fn is_ahead(&self, key: Key) -> bool {
-        self.loading.borrow().get(&key).is_some_and(|loading| loading.ahead)
+        self.loading.borrow().get(&key).is_some_and(|(loading, _)| loading.ahead)
     }
 
     fn start(&self, key: Key, file: &Rc<File>, offset: u64, ahead: bool) -> Result<Rc<Loading>> {
         let buffer = self.buffer()?;
         let operation = self.disk.read(file, offset, buffer, self.page_size)?;
         self.counters.pages_read.add(1);
-        let loading =
-            Rc::new(Loading { operation: RefCell::new(Some(operation)), done: RefCell::default(), ahead });
-        self.loading.borrow_mut().insert(key, loading.clone());
+        let operation = RefCell::new(Some(operation));
+        let loading = Rc::new(Loading { operation, done: RefCell::default(), ahead, shared: false });
+        self.loading.borrow_mut().insert(key, (loading.clone(), 0));
         Ok(loading)
     }
 
@@ -213,6 +285,16 @@ impl Pages {
         }
     }
 
+    /// Keeps a page of a long scan only where nothing else has to go for it.
+    fn keep_copy(&self, key: Key, page: &[u8]) {
+        if self.cache.borrow().has_room()
+            && let Some(mut buffer) = self.disk.pool().take()
+        {
+            buffer[..page.len()].copy_from_slice(page);
+            self.keep(key, &Rc::new(buffer));
+        }
+    }
+
     /// A page is being written anew: what was known of it is wrong, and it may be read soon.
     pub fn written(&self, key: Key, page: &[u8]) {
         self.forget(key);
@@ -229,9 +311,8 @@ impl Pages {
     fn forget(&self, key: Key) {
         self.cache.borrow_mut().remove(key);
         let loading = self.loading.borrow_mut().remove(&key);
-        if loading.is_some_and(|loading| loading.ahead) {
-            self.ahead.borrow_mut().retain(|ahead| *ahead != key);
-            self.consumed.take().into_iter().for_each(Waker::wake);
+        if loading.is_some_and(|(loading, _)| loading.ahead) {
+            self.came_for(key);
         }
     }
 
@@ -244,7 +325,7 @@ impl Pages {
 }
 
 impl Loading {
-    fn poll(&self, context: &mut Context<'_>) -> Poll<std::result::Result<Rc<Buffer>, Broken>> {
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Read> {
         if let Some(done) = &*self.done.borrow() {
             return Poll::Ready(done.clone());
         }
@@ -253,8 +334,8 @@ impl Loading {
         let Some(ended) = ended else { return Poll::Pending };
         *operation = None;
         let done = match (ended.result, ended.buffer) {
-            (Ok(read), Some(buffer)) if read >= buffer.len() => Ok(Rc::new(buffer)),
-            (Ok(_), _) => Err(Broken::Short),
+            (Ok(read), Some(buffer)) => Ok((Rc::new(buffer), read)),
+            (Ok(_), None) => Err(Broken::Short),
             (Err(error), _) => Err(Broken::Os(error.raw_os_error().unwrap_or(libc::EIO))),
         };
         *self.done.borrow_mut() = Some(done.clone());

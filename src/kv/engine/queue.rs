@@ -3,26 +3,52 @@
 use super::request::{Answer, Completion};
 use crate::io::event::Event;
 use crate::status::{Error, Result, Status};
-use crossbeam_queue::ArrayQueue;
 use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a waiter looks before it sleeps.
-const SPIN: Duration = Duration::from_micros(20);
+const SPIN: Duration = Duration::from_micros(50);
+
+/// Bytes that are allocated for a value before it is known, at most.
+const VALUE_ROOM: usize = 4096;
 
 /// A bounded queue of completions. Any thread may submit to it; one at a time may wait.
 #[derive(Debug)]
-pub struct Completions {
-    queue: ArrayQueue<Completion>,
+pub struct Completions(Arc<Landing>);
+
+/// Where completions land. Replies on their way hold it too, and a completion brings that hold back: the count of its
+/// holders changes on the submitters' side alone, and does not wander between processors.
+#[derive(Debug)]
+pub(super) struct Landing {
+    capacity: usize,
+    /// Completions that landed and were not moved to `taken`.
+    landed: Apart<Mutex<Vec<Landed>>>,
+    /// How many: read without the lock.
+    there: Apart<AtomicUsize>,
+    /// Completions in the order in which they are handed out.
+    taken: Apart<Mutex<VecDeque<Landed>>>,
     /// Requests that were accepted and whose completions were not taken yet: never more than there is room for.
     outstanding: AtomicUsize,
-    event: Event,
+    event: Apart<Event>,
     /// Looks in a row that found nothing.
     futile: AtomicU32,
+    /// Bytes of the longest value that was read of late.
+    value_room: AtomicUsize,
+    /// Nobody takes completions any more.
+    abandoned: AtomicBool,
 }
+
+/// A completion on its way to its queue.
+pub(super) type Landed = (Arc<Landing>, Completion);
+
+/// Keeps what one thread writes out of the cache lines that another one uses.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Apart<T>(T);
 
 impl Completions {
     /// A queue for at most `capacity` requests that are not done or whose completions were not taken.
@@ -31,21 +57,51 @@ impl Completions {
             let what = "a queue of completions has room for 1 to 1,048,576";
             return Err(Error::new(Status::InvalidArgument, what));
         }
-        let queue = ArrayQueue::new(capacity);
-        let (outstanding, futile) = (AtomicUsize::new(0), AtomicU32::new(0));
-        Ok(Arc::new(Completions { queue, outstanding, event: Event::new()?, futile }))
+        let landing = Landing {
+            capacity,
+            landed: Apart(Mutex::default()),
+            there: Apart(AtomicUsize::new(0)),
+            taken: Apart(Mutex::default()),
+            outstanding: AtomicUsize::new(0),
+            event: Apart(Event::new()?),
+            futile: AtomicU32::new(0),
+            value_room: AtomicUsize::new(0),
+            abandoned: AtomicBool::new(false),
+        };
+        Ok(Arc::new(Completions(Arc::new(landing))))
     }
 
     /// Requests that are not done, or whose completions were not taken.
     pub fn outstanding(&self) -> usize {
-        self.outstanding.load(Ordering::Acquire)
+        self.0.outstanding.load(Ordering::Acquire)
     }
 
     /// A completion, if there is one.
     pub fn try_next(&self) -> Option<Completion> {
-        let completion = self.queue.pop()?;
-        self.outstanding.fetch_sub(1, Ordering::AcqRel);
+        let mut taken = self.0.taken.0.lock();
+        if taken.is_empty() && self.0.there.0.load(Ordering::Acquire) > 0 {
+            let mut landed = self.0.landed.0.lock();
+            taken.extend(landed.drain(..));
+            self.0.there.0.store(0, Ordering::Release);
+        }
+        let (landing, completion) = taken.pop_front()?;
+        drop(taken);
+        landing.outstanding.fetch_sub(1, Ordering::AcqRel);
+        if let Ok(Answer::Found(Some(found))) = &completion.result {
+            let (len, known) =
+                (found.value.len().min(VALUE_ROOM), landing.value_room.load(Ordering::Relaxed));
+            // Longer ones count at once, shorter ones when there are many of them.
+            let next = if len >= known { len } else { known - (known - len).div_ceil(64) };
+            if next != known {
+                landing.value_room.store(next, Ordering::Relaxed);
+            }
+        }
         Some(completion)
+    }
+
+    /// How much memory the value of the next read will most likely need, in bytes.
+    pub(super) fn value_room(&self) -> usize {
+        self.0.value_room.load(Ordering::Relaxed)
     }
 
     /// The next completion; None once the time is up (`None` waits for ever).
@@ -62,27 +118,23 @@ impl Completions {
             if self.soon() {
                 continue;
             }
-            self.event.arm();
-            if self.queue.is_empty() {
-                self.event.wait(left);
-            }
-            self.event.disarm();
+            self.wait(left, &NEVER);
         }
     }
 
     /// Looks a short while for a completion: to sleep and be woken costs more than it takes many of them to come. Seldom
     /// when that was of no use lately.
     fn soon(&self) -> bool {
-        let futile = self.futile.load(Ordering::Relaxed);
-        self.futile.store(futile.wrapping_add(1), Ordering::Relaxed);
+        let futile = self.0.futile.load(Ordering::Relaxed);
+        self.0.futile.store(futile.wrapping_add(1), Ordering::Relaxed);
         if futile > 2 && !futile.is_multiple_of(16) {
             return false;
         }
         let start = Instant::now();
         while start.elapsed() < SPIN {
             for _ in 0..16 {
-                if !self.queue.is_empty() {
-                    self.futile.store(0, Ordering::Relaxed);
+                if !self.is_empty() {
+                    self.0.futile.store(0, Ordering::Relaxed);
                     return true;
                 }
                 std::hint::spin_loop();
@@ -94,39 +146,83 @@ impl Completions {
     /// Sleeps until there is a completion, `stop` is set and [`Completions::wake`] was called, or the time is up; may
     /// end early.
     pub fn wait(&self, timeout: Option<Duration>, stop: &AtomicBool) {
-        self.event.arm();
-        if self.queue.is_empty() && !stop.load(Ordering::SeqCst) {
-            self.event.wait(timeout);
+        let event = &self.0.event.0;
+        event.arm();
+        if self.is_empty() && !stop.load(Ordering::SeqCst) {
+            event.wait(timeout);
         }
-        self.event.disarm();
+        event.disarm();
     }
 
     /// Wakes who waits for a completion, and ends a [`Completions::wait`].
     pub fn wake(&self) {
-        self.event.ring();
+        self.0.event.0.ring();
     }
 
     /// A descriptor that becomes readable once a completion comes after [`Completions::arm`]; reading its 8 bytes makes
     /// it unreadable again. Not for use beside [`Completions::next`] or [`Completions::wait`].
     pub fn event_fd(&self) -> Result<OwnedFd> {
-        self.event.duplicate()
+        self.0.event.0.duplicate()
     }
 
     /// Arms the descriptor; false if completions wait already.
     pub fn arm(&self) -> bool {
-        self.event.arm();
-        let empty = self.queue.is_empty();
+        self.0.event.0.arm();
+        let empty = self.is_empty();
         if !empty {
-            self.event.disarm();
+            self.0.event.0.disarm();
         }
         empty
     }
 
+    fn is_empty(&self) -> bool {
+        self.0.there.0.load(Ordering::Acquire) == 0 && self.0.taken.0.lock().is_empty()
+    }
+}
+
+/// What never stops a wait.
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+impl Drop for Completions {
+    fn drop(&mut self) {
+        // What has landed holds the landing: it goes now, and what comes later does not stay.
+        self.0.abandoned.store(true, Ordering::SeqCst);
+        let landed = std::mem::take(&mut *self.0.landed.0.lock());
+        let taken = std::mem::take(&mut *self.0.taken.0.lock());
+        drop((landed, taken));
+    }
+}
+
+impl Landing {
     /// Takes room for a completion.
     fn reserve(&self) -> bool {
-        let capacity = self.queue.capacity();
+        let capacity = self.capacity;
         let more = |now| (now < capacity).then_some(now + 1);
         self.outstanding.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    fn push(&self, completions: impl Iterator<Item = Landed>) {
+        let mut landed = self.landed.0.lock();
+        // There is room: it was taken when the requests were accepted.
+        landed.extend(completions);
+        if self.abandoned.load(Ordering::SeqCst) {
+            let gone = std::mem::take(&mut *landed);
+            drop(landed);
+            drop(gone);
+            return;
+        }
+        self.there.0.store(landed.len(), Ordering::Release);
+    }
+
+    /// Hands out completions, each to its queue, and wakes who waits for them.
+    pub fn hand_out(completions: &mut Vec<Landed>) {
+        let mut rest = completions.drain(..).peekable();
+        while let Some(first) = rest.next() {
+            let landing = first.0.clone();
+            let same = std::iter::from_fn(|| rest.next_if(|next| Arc::ptr_eq(&next.0, &landing)));
+            landing.push(std::iter::once(first).chain(same));
+            landing.event.0.ring();
+        }
     }
 }
 
@@ -152,7 +248,7 @@ impl Once {
 
 #[derive(Debug)]
 enum To {
-    Queue(Arc<Completions>, u64),
+    Queue(Arc<Landing>, u64),
     Once(Arc<Once>),
     Nobody,
 }
@@ -164,8 +260,8 @@ pub(super) struct Reply(To);
 impl Reply {
     /// To a queue, if it has room.
     pub fn queue(queue: &Arc<Completions>, user_data: u64) -> Result<Reply> {
-        match queue.reserve() {
-            true => Ok(Reply(To::Queue(queue.clone(), user_data))),
+        match queue.0.reserve() {
+            true => Ok(Reply(To::Queue(queue.0.clone(), user_data))),
             false => Err(Error::new(Status::QueueFull, "the queue of completions is full: take some")),
         }
     }
@@ -175,8 +271,8 @@ impl Reply {
         Reply(To::Once(once.clone()))
     }
 
-    /// Answers. The queue that is returned has to be rung, once for many answers.
-    pub fn complete(mut self, result: Result<Answer>) -> Option<Arc<Completions>> {
+    /// Answers. What is returned has to be handed out, together with other answers.
+    pub fn complete(mut self, result: Result<Answer>) -> Option<Landed> {
         self.send(result)
     }
 
@@ -187,12 +283,10 @@ impl Reply {
         }
     }
 
-    fn send(&mut self, result: Result<Answer>) -> Option<Arc<Completions>> {
+    fn send(&mut self, result: Result<Answer>) -> Option<Landed> {
         match std::mem::replace(&mut self.0, To::Nobody) {
             To::Queue(queue, user_data) => {
-                // There is room: it was taken when the request was accepted.
-                let _ = queue.queue.push(Completion { user_data, result });
-                return Some(queue);
+                return Some((queue, Completion { user_data, result }));
             }
             To::Once(once) => {
                 *once.answer.lock() = Some(result);
@@ -213,8 +307,8 @@ impl Drop for Reply {
             true => Error::new(Status::Panic, "the request's task panicked; please report it"),
             false => Error::new(Status::Canceled, "the engine closed before the request was done"),
         };
-        if let Some(queue) = self.send(Err(error)) {
-            queue.wake();
+        if let Some(landed) = self.send(Err(error)) {
+            Landing::hand_out(&mut vec![landed]);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What an engine is asked, and what it answers.
 
 use crate::kv::batch::{Batch, Op, Order};
+use crate::kv::packed::Packed;
 use crate::kv::scan::{Large, Range, Scanned};
 use crate::kv::tree::Found;
 use crate::status::Result;
@@ -20,6 +21,8 @@ pub enum Request {
     },
     /// The entries of a range.
     Scan(Scan),
+    /// The entries of a range in one piece of memory: what many of them are best read with.
+    ScanPacked(Scan),
     /// A batch, applied all or none.
     Write {
         /// The changes.
@@ -114,6 +117,13 @@ pub enum Answer {
     Found(Option<Found>),
     /// Of scans.
     Scanned(Scanned),
+    /// Of packed scans.
+    Packed {
+        /// The entries.
+        entries: Packed,
+        /// There is more: scan again with `begin` (backward: `end`) the last key, not inclusive.
+        remaining: bool,
+    },
     /// Changes that took effect, keys that went, pages that moved, files that were removed.
     Count(u64),
     /// Of `Archives`, sorted.
@@ -135,6 +145,12 @@ pub struct Completion {
 #[derive(Debug)]
 pub(super) enum Job {
     Write(Batch),
+    /// A read, with memory for the value from the thread that will free it: to free what another thread allocated
+    /// makes both wait for each other.
+    Read {
+        key: Vec<u8>,
+        value: Vec<u8>,
+    },
     Other(Request),
 }
 
@@ -143,7 +159,10 @@ impl Job {
     pub fn writes(&self) -> bool {
         !matches!(
             self,
-            Job::Other(Request::Read { .. } | Request::Floor { .. } | Request::Scan(_) | Request::Archives)
+            Job::Read { .. }
+                | Job::Other(
+                    Request::Floor { .. } | Request::Scan(_) | Request::ScanPacked(_) | Request::Archives
+                )
         )
     }
 }

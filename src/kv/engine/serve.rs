@@ -9,6 +9,7 @@ use super::request::{Answer, Job, Request};
 use super::shard::Shard;
 use super::upkeep;
 use crate::kv::batch::Batch;
+use crate::kv::packed::Packed;
 use crate::kv::scan::Scanned;
 use crate::kv::versions::Version;
 use crate::kv::writer::Writer;
@@ -75,12 +76,12 @@ pub async fn serve(shard: Rc<Shard>, task: Task) {
         Task::Request(Work { target, job, reply }) => {
             let result = match job {
                 // The most frequent one needs no memory of its own.
-                Job::Other(Request::Read { key }) => read(&shard, target, &key).await,
+                Job::Read { key, value } => read(&shard, target, key, value).await,
                 other => Box::pin(rarer(&shard, target, other)).await,
             };
             shard.counters().completed.add(1);
-            if let Some(queue) = reply.complete(result) {
-                shard.ring_later(queue);
+            if let Some(completion) = reply.complete(result) {
+                shard.complete(completion);
             }
         }
         Task::Upkeep(partition) => Box::pin(upkeep::look_after(&shard, &partition)).await,
@@ -106,18 +107,19 @@ fn missing<T>(partition: &Partition) -> Result<Option<T>> {
     }
 }
 
-async fn read(shard: &Shard, target: u32, key: &[u8]) -> Result<Answer> {
+async fn read(shard: &Shard, target: u32, key: Vec<u8>, room: Vec<u8>) -> Result<Answer> {
     let Some((open, version)) = committed(shard, target).await? else { return Ok(Answer::Found(None)) };
-    version.tree(&shard.store, &open.backing).read(key).await.map(Answer::Found)
+    version.tree(&shard.store, &open.backing).read_into(key, room).await.map(Answer::Found)
 }
 
 async fn rarer(shard: &Rc<Shard>, target: u32, job: Job) -> Result<Answer> {
     let request = match job {
         Job::Write(batch) => return write(shard, target, &batch).await,
+        Job::Read { key, value } => return read(shard, target, key, value).await,
         Job::Other(request) => request,
     };
     match request {
-        Request::Read { key } => read(shard, target, &key).await,
+        Request::Read { key } => read(shard, target, key, Vec::new()).await,
         Request::Floor { key } => {
             let Some((open, version)) = committed(shard, target).await? else {
                 return Ok(Answer::Found(None));
@@ -129,6 +131,13 @@ async fn rarer(shard: &Rc<Shard>, target: u32, job: Job) -> Result<Answer> {
                 return Ok(Answer::Scanned(Scanned::default()));
             };
             version.tree(&shard.store, &open.backing).scan(&scan.range()).await.map(Answer::Scanned)
+        }
+        Request::ScanPacked(scan) => {
+            let Some((open, version)) = committed(shard, target).await? else {
+                return Ok(Answer::Packed { entries: Packed::default(), remaining: false });
+            };
+            let scanned = version.tree(&shard.store, &open.backing).scan_packed(&scan.range()).await?;
+            Ok(Answer::Packed { entries: scanned.0, remaining: scanned.1 })
         }
         Request::Archives => {
             let partition = shard.partition(target)?;

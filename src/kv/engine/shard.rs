@@ -8,7 +8,7 @@ use super::open_files::OpenFiles;
 use super::options::EngineOptions;
 use super::pages::Pages;
 use super::partition::{Open, Partition, State, Target};
-use super::queue::Completions;
+use super::queue::{Landed, Landing};
 use super::stats::Counters;
 use crate::kv::branch::MAIN;
 use crate::kv::compress::{Dictionary, LEVEL};
@@ -43,6 +43,10 @@ pub struct Known {
     pub numbers: HashMap<(Name, Option<String>), u32>,
 }
 
+/// Completions that are handed out together, at most: each time costs the taker a cache miss, and each one waits for
+/// the last.
+const TOGETHER: usize = 16;
+
 /// What a shard's tasks share. One thread's.
 #[derive(Debug)]
 pub struct Shard {
@@ -58,7 +62,7 @@ pub struct Shard {
     pub chores: Cell<usize>,
     /// Whether what can be left for the next time should be.
     pub closing: Cell<bool>,
-    to_ring: RefCell<Vec<Arc<Completions>>>,
+    completed: RefCell<Vec<Landed>>,
     open_files: Rc<RefCell<OpenFiles>>,
     tier: Option<Arc<Tier>>,
     targets: Arc<Targets>,
@@ -82,7 +86,7 @@ impl Shard {
             partitions: RefCell::default(),
             chores: Cell::new(0),
             closing: Cell::new(false),
-            to_ring: RefCell::default(),
+            completed: RefCell::default(),
             open_files: Rc::new(RefCell::new(OpenFiles::new(options.open_files, cache))),
             tier,
             targets,
@@ -98,18 +102,18 @@ impl Shard {
         &self.counters
     }
 
-    /// A queue has a completion, and whoever waits for it is woken soon.
-    pub fn ring_later(&self, queue: Arc<Completions>) {
-        let mut queues = self.to_ring.borrow_mut();
-        // Most often it is the same one again.
-        if !queues.iter().rev().take(8).any(|known| Arc::ptr_eq(known, &queue)) {
-            queues.push(queue);
+    /// A request is completed; its queue hears of it soon.
+    pub fn complete(&self, completion: Landed) {
+        let mut completed = self.completed.borrow_mut();
+        completed.push(completion);
+        if completed.len() >= TOGETHER {
+            Landing::hand_out(&mut completed);
         }
     }
 
-    /// Wakes who waits for completions that there are.
-    pub fn ring(&self) {
-        self.to_ring.borrow_mut().drain(..).for_each(|queue| queue.wake());
+    /// Hands out the completions that there are.
+    pub fn hand_out(&self) {
+        Landing::hand_out(&mut self.completed.borrow_mut());
     }
 
     /// Notes how much is in use.

@@ -47,8 +47,12 @@ impl Inbox {
 /// What the engine needs to know of a shard that has started.
 pub type Started = Result<(Arc<Event>, Backend)>;
 
-/// Requests that are taken, and tasks that are run, before the disk is turned.
-const ROUND: usize = 64;
+/// Requests that are taken, and tasks that are run, before the disk is turned: few while the disk is busy, because what
+/// it has to do next waits for the end of the round and it would be idle meanwhile.
+const ROUND: usize = 32;
+const BUSY_ROUND: usize = 4;
+/// Rounds without anything for the disk after which it is not busy.
+const CALM: u32 = 64;
 /// Longest sleep. Nothing needs it; it bounds what a lost wake-up could cost.
 const SLEEP: Duration = Duration::from_secs(1);
 
@@ -74,17 +78,20 @@ pub fn run(
     let mut reads = Tasks::new(shard.options.reads);
     let mut writes = Tasks::new(shard.options.writes + UPKEEP);
     let mut upkeep_due = Instant::now() + shard.options.upkeep_interval;
-    let mut busy_until = Instant::now();
+    let (mut busy_until, mut calm) = (Instant::now(), 0u32);
     loop {
         let closed = inbox.closed.load(Ordering::SeqCst);
         shard.closing.set(closed);
+        // A disk that has just ended all it had is waiting for more.
+        calm = if disk.is_idle() { calm.saturating_add(1) } else { 0 };
+        let round = if calm > CALM { ROUND } else { BUSY_ROUND };
         let mut did = 0;
-        while !closed && did < ROUND && reads.room() > 0 {
+        while !closed && did < round && reads.room() > 0 {
             let Some(work) = inbox.reads.pop() else { break };
             reads.start(serve(shard.clone(), Task::Request(work)));
             did += 1;
         }
-        shard.ring();
+        shard.hand_out();
         // Upkeep that is not under way keeps its places.
         let kept = UPKEEP - shard.chores.get().min(UPKEEP);
         while !closed && writes.room() > kept {
@@ -92,8 +99,8 @@ pub fn run(
             writes.start(serve(shard.clone(), Task::Request(work)));
             did += 1;
         }
-        did += reads.run(ROUND) + writes.run(ROUND);
-        shard.ring();
+        did += reads.run(round) + writes.run(round);
+        shard.hand_out();
         if closed && reads.len() == 0 && writes.len() == 0 {
             break;
         }

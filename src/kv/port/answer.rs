@@ -2,14 +2,13 @@
 
 use super::{Memory, Op};
 use crate::kv::engine::Answer;
+use crate::kv::packed::{EntryRef, HEAD, Packed};
 use crate::kv::tree::Found;
 use crate::status::{Error, Result, Status};
 
 /// Bytes before each entry: u64 distance to the next entry (a multiple of 8), u64 length of the value, u64 timestamp,
 /// u64 expiry, u32 length of the key, u32 flags. Key and value follow.
-pub const ENTRY: usize = 40;
-/// Flag of an entry: its value is a very large one.
-const LARGE: u32 = 1;
+pub const ENTRY: usize = HEAD;
 
 /// Flag of an answer: the range holds more.
 pub const MORE: u32 = 1 << 8;
@@ -75,8 +74,17 @@ pub fn settle(result: Result<Answer>, op: Op, memory: Option<&dyn Memory>) -> Do
     let put = |answer| match (answer, op) {
         (Answer::Found(None), _) => Err(Error::new(Status::NotFound, "there is no such entry")),
         (Answer::Found(Some(found)), Op::Read) => value(&found, memory),
-        (Answer::Found(Some(found)), _) => entries(std::slice::from_ref(&found), false, memory),
-        (Answer::Scanned(scanned), _) => entries(&scanned.entries, scanned.remaining, memory),
+        (Answer::Found(Some(found)), _) => {
+            let mut entry = Packed::default();
+            entry.push(&EntryRef::from(&found));
+            packed(&entry, false, memory)
+        }
+        (Answer::Scanned(scanned), _) => {
+            let mut entries = Packed::default();
+            scanned.entries.iter().for_each(|found| entries.push(&EntryRef::from(found)));
+            packed(&entries, scanned.remaining, memory)
+        }
+        (Answer::Packed { entries, remaining }, _) => packed(&entries, remaining, memory),
         (Answer::Count(count), _) => Ok(Done { value: count, ..Done::new(Status::Ok) }),
         (Answer::Names(names), _) => Ok(Done { value: names.len() as u64, ..Done::new(Status::Ok) }),
         (Answer::Done, _) => Ok(Done::new(Status::Ok)),
@@ -104,38 +112,26 @@ fn value(found: &Found, memory: Option<&dyn Memory>) -> Result<Done> {
     Ok(Done { value, expire_ms, length: found.value.len() as u64, ..Done::new(Status::Ok) })
 }
 
-fn size(found: &Found) -> usize {
-    (ENTRY + found.key.len() + found.value.len()).next_multiple_of(8)
-}
-
 /// As many entries as there is room for; at least one, or it is `TRUNCATED`.
-fn entries(found: &[Found], remaining: bool, memory: Option<&dyn Memory>) -> Result<Done> {
+fn packed(entries: &Packed, remaining: bool, memory: Option<&dyn Memory>) -> Result<Done> {
     let room = room(memory);
-    let (mut at, mut count) = (0, 0);
-    for entry in found {
-        let size = size(entry);
-        if size > room - at {
-            break;
+    let (mut len, mut count) = (entries.bytes().len(), entries.len());
+    if len > room {
+        (len, count) = (0, 0);
+        for entry in entries.iter() {
+            if len + entry.size() > room {
+                break;
+            }
+            len += entry.size();
+            count += 1;
         }
-        let mut head = [0; ENTRY];
-        let words = [size as u64, entry.value.len() as u64, entry.timestamp, entry.expire_ms];
-        for (slot, word) in head.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-            *slot = word.to_ne_bytes();
-        }
-        head[32..36].copy_from_slice(&(entry.key.len() as u32).to_ne_bytes());
-        let flags = if entry.large.is_some() { LARGE } else { 0 };
-        head[36..40].copy_from_slice(&flags.to_ne_bytes());
-        write(memory, at, &head)?;
-        write(memory, at + ENTRY, &entry.key)?;
-        write(memory, at + ENTRY + entry.key.len(), &entry.value)?;
-        at += size;
-        count += 1;
     }
-    if let (0, Some(first)) = (count, found.first()) {
-        return Ok(Done::truncated(size(first)));
+    if let (0, Some(first)) = (count, entries.iter().next()) {
+        return Ok(Done::truncated(first.size()));
     }
-    let flags = if remaining || count < found.len() { MORE } else { 0 };
-    Ok(Done { length: at as u64, value: count as u64, flags, ..Done::new(Status::Ok) })
+    write(memory, 0, &entries.bytes()[..len])?;
+    let flags = if remaining || count < entries.len() { MORE } else { 0 };
+    Ok(Done { length: len as u64, value: count as u64, flags, ..Done::new(Status::Ok) })
 }
 
 #[cfg(test)]
