@@ -89,7 +89,7 @@ fn failure(output: &Output) -> String {
 }
 
 fn long(length: usize) -> Vec<u8> {
-    (0..length).map(|i| (i >> 9 ^ i * 31) as u8).collect()
+    (0..length).map(|i| ((i >> 9) ^ (i * 31)) as u8).collect()
 }
 
 fn put(id: u64, data: Vec<u8>) -> Put {
