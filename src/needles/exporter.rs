@@ -70,6 +70,11 @@ impl Exporter {
         self.server.address()
     }
 
+    /// Calls that were answered, or are being.
+    pub fn served(&self) -> u64 {
+        self.server.worker().stats().counters.calls_received
+    }
+
     /// The volumes that were asked for and are open.
     pub fn volumes(&self) -> Vec<Arc<Volume>> {
         self.directory.volumes()

@@ -1,4 +1,4 @@
-//! SeaweedFS needles for other processes: an [`Exporter`] serves every volume of a folder, whoever has a session reads them.
+//! SeaweedFS needles for other processes: an [`Exporter`] serves every volume of a folder, a [`Reader`] asks for them.
 //!
 //! A call of [`METHOD`] is one read: its payload is a file id as text, `?jwt=TOKEN` behind it if there is a token; its
 //! header is the part (`offset`, `len`) and [`read`] flags. The answer's status is a [`Status`](crate::Status); its payload
@@ -10,11 +10,13 @@ pub mod batch;
 mod directory;
 mod exporter;
 mod place;
+mod reader;
 mod serve;
 mod token;
 
 pub use exporter::{Exporter, ExporterOptions};
 pub use place::{PORT_OFFSET, exporter_address};
+pub use reader::{NeedleInfo, NeedleRead, Reader};
 pub use token::{KEY as READ_KEY, ReadKey};
 
 /// Reads a needle.

@@ -32,7 +32,7 @@ impl ReadKey {
 
     /// Whether `token` allows reads of the needle that `name` (`volume,key`, without `_N`) names, now. Errors:
     /// `Unauthorized`.
-    pub(super) fn check(&self, token: Option<&str>, name: &str) -> Result<()> {
+    pub fn check(&self, token: Option<&str>, name: &str) -> Result<()> {
         let token = token.ok_or_else(|| refused("there is none"))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         self.check_at(token, name, now)

@@ -62,8 +62,8 @@ impl Hub {
                 Err(error) => Some(Err(error)),
             },
             Plan::Refuse(status, left) => {
-                let text =
-                    format!("{address} did not answer a moment ago; it is not asked again for {left:?}");
+                let why = status.message();
+                let text = format!("{address}: {why}, a moment ago; it is not asked again for {left:?}");
                 Some(Err(Error::new(status, text)))
             }
         })?

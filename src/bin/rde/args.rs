@@ -42,6 +42,8 @@ pub enum Command {
     List(List),
     /// Fetch a file from an `rde serve` by one-sided gets and check its SHA-256.
     Get(Get),
+    /// Read a SeaweedFS needle from an `rde serve --volumes`, or from a volume server with an exporter.
+    Cat(Cat),
     /// Read, write, check and keep stores of the key-value engine, byte-compatible with EloqStore.
     Kv(Box<super::kv::args::Kv>),
 }
@@ -76,6 +78,9 @@ pub struct Engine {
     /// [default: threaded].
     #[arg(long, global = true, env = "RDE_PROGRESS", value_name = "MODE")]
     pub progress: Option<Progress>,
+    /// A file with the secret that both sides of a session must know, 16 to 1,024 bytes. Without it: what RDE_SECRET holds.
+    #[arg(long, global = true, env = "RDE_SECRET_FILE", value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
 }
 
 /// A transport by name.
@@ -113,6 +118,19 @@ pub struct Serve {
     /// Memory that peers may read and write, for `rde perf` [default: 64MiB].
     #[arg(long, env = "RDE_SCRATCH", value_name = "SIZE")]
     pub scratch: Option<Size>,
+    /// Serve the needles of every SeaweedFS volume in this folder; nothing is ever written there.
+    #[arg(long, env = "RDE_VOLUMES", value_name = "DIR")]
+    pub volumes: Option<PathBuf>,
+    /// Where needles are served: as --listen. Readers look for it at a volume server's HTTP port and 20000.
+    #[arg(long, env = "RDE_VOLUMES_LISTEN", value_name = "ADDRESS")]
+    pub volumes_listen: Option<String>,
+    /// Where the volumes' indexes are [default: beside the data].
+    #[arg(long, env = "RDE_INDEX_DIR", value_name = "DIR")]
+    pub index_dir: Option<PathBuf>,
+    /// A file with the cluster's read key (`jwt.signing.read.key`): each read of a needle needs a token then. Without it: what
+    /// RDE_READ_KEY holds.
+    #[arg(long, env = "RDE_READ_KEY_FILE", value_name = "FILE")]
+    pub read_key_file: Option<PathBuf>,
 }
 
 /// `rde ping`.
@@ -198,4 +216,49 @@ pub struct Get {
     /// Gets in flight [default: 16].
     #[arg(long, env = "RDE_WINDOW")]
     pub window: Option<u32>,
+}
+
+/// `rde cat`.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cat {
+    /// The needle, such as `3,01637037d6`; also as in a URL.
+    #[serde(skip)]
+    pub file_id: String,
+    /// The volume server as HOST:PORT of its HTTP, or the exporter as `tcp://host:port` or `unix:///path`.
+    #[arg(long, env = "RDE_SERVER", value_name = "HOST:PORT|ADDRESS")]
+    #[serde(skip)]
+    pub server: String,
+    /// How far the exporter's port is from the volume server's HTTP port [default: 20000].
+    #[arg(long, env = "RDE_PORT_OFFSET", value_name = "PORTS")]
+    pub port_offset: Option<u16>,
+    /// Where the part begins.
+    #[arg(long, value_name = "SIZE")]
+    #[serde(skip)]
+    pub offset: Option<Size>,
+    /// Bytes of the part, as far as the data goes.
+    #[arg(long, value_name = "SIZE")]
+    #[serde(skip)]
+    pub length: Option<Size>,
+    /// What SeaweedFS gave out for this file id, where the cluster has a read key. Others see it: rather use a file, or
+    /// RDE_TOKEN.
+    #[arg(long, conflicts_with = "token_file")]
+    #[serde(skip)]
+    pub token: Option<String>,
+    /// A file with the token.
+    #[arg(long, env = "RDE_TOKEN_FILE", value_name = "FILE")]
+    #[serde(skip)]
+    pub token_file: Option<PathBuf>,
+    /// Do not read a needle that was deleted, also while its bytes are there.
+    #[arg(long)]
+    #[serde(skip)]
+    pub live: bool,
+    /// Take chunk manifests, and parts of compressed data, as they are stored.
+    #[arg(long)]
+    #[serde(skip)]
+    pub stored: bool,
+    /// Where to put the data [default: the standard output]. Written beside it first and renamed when it is whole.
+    #[arg(short, long, value_name = "FILE")]
+    #[serde(skip)]
+    pub output: Option<PathBuf>,
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 use rdma_engine::{Error, Result, Status};
 use serde::Deserialize;
 
-use super::args::{Cli, Command, Engine, Get, Perf, Ping, Serve};
+use super::args::{Cat, Cli, Command, Engine, Get, Perf, Ping, Serve};
 
 /// A configuration file is small; a wrong path (`/dev/zero`) must not fill memory.
 const LONGEST: u64 = 1 << 20;
@@ -29,6 +29,7 @@ pub struct File {
     ping: Ping,
     perf: Perf,
     get: Get,
+    cat: Cat,
     kv: super::kv::args::Common,
 }
 
@@ -76,10 +77,23 @@ pub fn merge(cli: &mut Cli, file: File) {
         memory_limit,
         keepalive,
         connect_timeout,
-        progress
+        progress,
+        secret_file
     );
     match &mut cli.command {
-        Command::Serve(serve) => fill!(serve, file.serve, listen, file, scratch),
+        Command::Serve(serve) => {
+            fill!(
+                serve,
+                file.serve,
+                listen,
+                file,
+                scratch,
+                volumes,
+                volumes_listen,
+                index_dir,
+                read_key_file
+            );
+        }
         Command::Ping(ping) => fill!(ping, file.ping, count, interval, size),
         Command::Perf(perf) => {
             // A count given by hand also replaces the file's duration, and the other way round.
@@ -89,6 +103,7 @@ pub fn merge(cli: &mut Cli, file: File) {
             fill!(perf, file.perf, sizes, depth, warm_up);
         }
         Command::Get(get) => fill!(get, file.get, chunk, window),
+        Command::Cat(cat) => fill!(cat, file.cat, port_offset),
         Command::Kv(kv) => fill!(kv.common, file.kv, options),
         Command::Info | Command::List(_) => {}
     }

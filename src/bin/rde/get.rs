@@ -1,7 +1,5 @@
 //! `rde get`: fetches a file by one-sided gets and proves it by its SHA-256.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,48 +17,12 @@ use super::args::Get;
 use super::catalogue::{Grant, Message};
 use super::link::{self, Link, ended, lost};
 use super::list;
+use super::partial::Partial;
 use super::serve::hex;
 use super::units::Size;
 
 /// Gets in flight are at most this many bytes.
 const IN_FLIGHT: u64 = 256 << 20;
-
-/// A file that is removed unless it was finished.
-struct Partial {
-    path: PathBuf,
-    file: File,
-    finished: bool,
-}
-
-impl Partial {
-    /// Beside `output`, so that the rename at the end stays on one disk.
-    fn create(output: &Path) -> Result<Partial> {
-        let name = output.file_name().and_then(|name| name.to_str()).unwrap_or("rde");
-        let path = output.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-        let file = OpenOptions::new().write(true).create_new(true).open(&path);
-        let file = file.map_err(|error| Error::os(&format!("cannot create {}", path.display()), &error))?;
-        Ok(Partial { path, file, finished: false })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let what = || format!("cannot write {}", self.path.display());
-        self.file.write_all(bytes).map_err(|error| Error::os(&what(), &error))
-    }
-
-    fn finish(mut self, output: &Path) -> Result<()> {
-        let done = self.file.sync_all().and_then(|()| std::fs::rename(&self.path, output));
-        self.finished = done.is_ok();
-        done.map_err(|error| Error::os(&format!("cannot write {}", output.display()), &error))
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.finished {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
 
 /// `tcp://host:port/name` → its address and its name.
 fn split(source: &str) -> Result<(&str, &str)> {

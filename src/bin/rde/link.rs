@@ -8,7 +8,7 @@ use rdma_engine::engine::buffer::Buffer;
 use rdma_engine::engine::context::Context;
 use rdma_engine::engine::handle;
 use rdma_engine::engine::info::way_name;
-use rdma_engine::engine::options::{ContextOptions, Mode, WorkerOptions, transport, way};
+use rdma_engine::engine::options::{ContextOptions, Mode, SharedSecret, WorkerOptions, transport, way};
 use rdma_engine::engine::region::Way;
 use rdma_engine::engine::request::{COMPLETION_INLINE, Completion, Op, Request};
 use rdma_engine::engine::session::Session;
@@ -17,6 +17,7 @@ use rdma_engine::{Error, Result, Status};
 
 use super::args::{Engine, Progress, Transport};
 use super::catalogue::{ECHO, Message, overhead};
+use super::secret;
 use super::stop::Stop;
 
 /// How often a wait looks whether a signal came.
@@ -44,7 +45,7 @@ pub struct Arrived {
 }
 
 /// The context's options; `memory` is what the command itself is going to allocate.
-fn options(engine: &Engine, memory: u64) -> ContextOptions {
+fn options(engine: &Engine, memory: u64) -> Result<ContextOptions> {
     let defaults = ContextOptions::default();
     let mask = |list: &Vec<Transport>| {
         list.iter().fold(0, |mask, one| {
@@ -55,7 +56,8 @@ fn options(engine: &Engine, memory: u64) -> ContextOptions {
             }
         })
     };
-    ContextOptions {
+    let secret = secret::read(engine.secret_file.as_deref(), "RDE_SECRET")?;
+    Ok(ContextOptions {
         name: engine.name.clone().unwrap_or_else(|| format!("rde {}", std::process::id())),
         transports: engine.transports.as_ref().map_or(defaults.transports, mask),
         devices: engine.devices.clone().unwrap_or_default(),
@@ -67,8 +69,9 @@ fn options(engine: &Engine, memory: u64) -> ContextOptions {
             }),
         keepalive: engine.keepalive.map_or(defaults.keepalive, |span| span.0),
         connect_timeout: engine.connect_timeout.map_or(defaults.connect_timeout, |span| span.0),
+        secret: secret.map(|secret| SharedSecret::new(&secret)).transpose()?,
         ..defaults
-    }
+    })
 }
 
 impl Link {
@@ -83,7 +86,7 @@ impl Link {
     }
 
     fn open_as(engine: &Engine, memory: u64, stop: Stop, calls: bool) -> Result<Link> {
-        let context = Context::open(&options(engine, memory))?;
+        let context = Context::open(&options(engine, memory)?)?;
         let mode = match engine.progress {
             Some(Progress::Polled) => Mode::Polled,
             Some(Progress::Threaded) | None => Mode::Threaded,

@@ -1,6 +1,7 @@
 //! `rde`: the command line of the engine.
 
 mod args;
+mod cat;
 mod catalogue;
 mod config;
 mod get;
@@ -9,11 +10,14 @@ mod kv;
 mod latency;
 mod link;
 mod list;
+mod partial;
 mod perf;
 mod ping;
+mod secret;
 mod serve;
 mod stop;
 mod units;
+mod volumes;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -73,6 +77,7 @@ fn run(cli: &mut Cli) -> std::result::Result<u8, (Error, u8)> {
         Command::Perf(perf) => perf::run(&run, perf),
         Command::List(list) => list::run(&run, list),
         Command::Get(get) => get::run(&run, get),
+        Command::Cat(cat) => cat::run(&run, cat),
         Command::Kv(kv) => kv::run(&run, kv),
     };
     // An interruption is told by the exit status; any other error that it caused would only confuse.
@@ -103,6 +108,10 @@ fn report(error: &Error, json: bool) {
         Status::TimedOut => "look at the peer's load, or raise --connect-timeout or --keepalive",
         Status::AlreadyExists => "choose another address or name, or end what holds this one",
         Status::OutOfMemory => "raise --memory-limit, or export less",
+        Status::Unauthorized => {
+            "give the secret of the peer (--secret-file, RDE_SECRET), or a token for this file id (--token-file, RDE_TOKEN)"
+        }
+        Status::PermissionDenied => "both sides need the same secret: --secret-file or RDE_SECRET",
         Status::Revoked => "the peer took the memory back; ask for it again",
         _ => "",
     };

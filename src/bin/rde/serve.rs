@@ -16,6 +16,7 @@ use rdma_engine::engine::listener::Listener;
 use rdma_engine::engine::pool::EXPORTABLE;
 use rdma_engine::engine::request::{Completion, Op};
 use rdma_engine::limits::KEY_BYTES;
+use rdma_engine::needles::Exporter;
 use rdma_engine::{Error, Result, Status};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -25,6 +26,7 @@ use super::args::Serve;
 use super::catalogue::{Entry, Grant, Message, PAGE, name_is_valid};
 use super::link::{self, Link, ended};
 use super::units::Size;
+use super::volumes;
 
 /// Name of the read-write memory in the catalogue.
 pub const SCRATCH: &str = "scratch";
@@ -40,6 +42,7 @@ struct Export {
 
 struct Server {
     link: Link,
+    exporter: Option<Exporter>,
     exports: Vec<Export>,
     sessions: u64,
     messages: u64,
@@ -49,19 +52,21 @@ struct Server {
 /// Serves until SIGINT or SIGTERM, which is success.
 pub fn run(run: &Run, serve: &Serve) -> Result<()> {
     let addresses = serve.listen.clone().unwrap_or_default();
-    if addresses.is_empty() {
+    if addresses.is_empty() && serve.volumes.is_none() {
         let message = "nowhere to listen; add --listen tcp://127.0.0.1:0 or --listen unix:///tmp/rde.sock";
         return Err(Error::new(Status::InvalidArgument, message));
     }
     let files = serve.file.clone().unwrap_or_default();
-    let scratch = serve.scratch.map_or(64 << 20, |size| size.0);
+    // Without a listener nobody could reach them.
+    let scratch = if addresses.is_empty() { 0 } else { serve.scratch.map_or(64 << 20, |size| size.0) };
     let mut memory = scratch;
     for path in &files {
         let length = std::fs::metadata(path).map_err(|error| cannot_read(path, &error))?.len();
         memory = memory.saturating_add(length);
     }
     let link = Link::open_called(&run.engine, memory, run.stop.clone())?;
-    let mut server = Server { link, exports: Vec::new(), sessions: 0, messages: 0, calls: 0 };
+    let exporter = volumes::open(&link.context, serve)?;
+    let mut server = Server { link, exporter, exports: Vec::new(), sessions: 0, messages: 0, calls: 0 };
     for path in &files {
         server.export_file(run, path)?;
     }
@@ -77,7 +82,11 @@ pub fn run(run: &Run, serve: &Serve) -> Result<()> {
     for listener in &listeners {
         listener.close()?;
     }
-    let (sessions, messages, calls) = (server.sessions, server.messages, server.calls);
+    let (sessions, messages, mut calls) = (server.sessions, server.messages, server.calls);
+    if let Some(exporter) = server.exporter.take() {
+        exporter.close();
+        calls += exporter.served();
+    }
     server.link.close()?;
     outcome?;
     let text = format!("served {sessions} sessions, {messages} messages and {calls} calls");
@@ -157,7 +166,11 @@ impl Server {
         for address in &addresses {
             text += &format!("listens on {address}\n");
         }
-        run.print(&json!({"listening": addresses, "exports": exports}), &text)
+        let needles = self.exporter.as_ref().map(Exporter::address);
+        if let Some(address) = needles {
+            text += &format!("serves needles on {address}\n");
+        }
+        run.print(&json!({"listening": addresses, "exports": exports, "needles": needles}), &text)
     }
 
     /// Answers messages until a signal comes.
