@@ -17,10 +17,11 @@ import (
 	"time"
 )
 
+// With the ports 10,000 (gRPC) and 20,000 (engine) above them, below those that the kernel gives to clients.
 const (
-	masterPort = 23_333
-	volumePort = 23_080
-	engineAt   = "tcp://127.0.0.1:43080"
+	masterPort = 11_333
+	volumePort = 11_080
+	engineAt   = "tcp://127.0.0.1:31080"
 )
 
 var server struct {

@@ -40,10 +40,10 @@ var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, Di
 
 var portsTried atomic.Int64 // from the process id on, so that two runs rarely meet
 
-// freePort is a port below 45,535 whose gRPC and exporter ports are free, too.
+// freePort is a port whose gRPC and exporter ports are free, too, all below those that the kernel gives to clients.
 func freePort(t testing.TB) int {
 	for range 1000 {
-		port := 12_000 + (os.Getpid()+int(portsTried.Add(1)))*101%30_000
+		port := 10_000 + (os.Getpid()+int(portsTried.Add(1)))*101%2_700
 		all := true
 		for _, offset := range []int{0, 10_000, seaweedfs.PortOffset} {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+offset))
