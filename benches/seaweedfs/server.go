@@ -38,7 +38,7 @@ func startServer(weed string) {
 	log, err := os.Create(filepath.Join(server.folder, "weed.log"))
 	check(err)
 	server.process = exec.Command(weed, "-logtostderr", "server", "-dir="+server.folder, "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-		"-master.peers=none", "-master.telemetry=false", "-master.volumeSizeLimitMB=1024", "-volume.max=8", "-volume.preStopSeconds=0",
+		"-master.peers=none", "-master.telemetry=false", "-master.volumeSizeLimitMB=1024", "-volume.max=8", "-volume.preStopSeconds=0", "-volume.minFreeSpace=100MiB",
 		fmt.Sprintf("-master.port=%d", masterPort), fmt.Sprintf("-volume.port=%d", volumePort))
 	server.process.Stdout, server.process.Stderr, server.process.Dir = log, log, server.folder
 	server.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

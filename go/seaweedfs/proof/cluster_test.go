@@ -96,7 +96,7 @@ func (c *cluster) run() {
 	defer log.Close()
 	args := append([]string{"-logtostderr", "server", "-dir=" + strings.Join(c.dirs(), ","), "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
 		"-master.peers=none", "-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-master.dir=" + c.dir,
-		"-volume.max=32,32", "-volume.preStopSeconds=0",
+		"-volume.max=32,32", "-volume.preStopSeconds=0", "-volume.minFreeSpace=100MiB",
 		fmt.Sprintf("-master.port=%d", c.master), fmt.Sprintf("-volume.port=%d", c.volume)}, c.more...)
 	c.process = exec.Command(os.Getenv("RDE_WEED"), args...)
 	c.process.Dir, c.process.Env = c.dir, append(os.Environ(), "HOME="+c.dir)
