@@ -13,6 +13,8 @@ if command -v go > /dev/null; then
 fi
 export CARGO_HOME=${CARGO_HOME:-$HOME/.cargo} RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup}
 export HOME=$stage/home DEMO_MIB=8
+# Go keeps what pkg-config said of another prefix; of CGO_LDFLAGS it knows that they count.
+export CGO_LDFLAGS="-O2 -g -L$HOME/.local/lib"
 export PATH=$HOME/.local/bin:$PATH PKG_CONFIG_PATH=$HOME/.local/lib/pkgconfig
 mkdir "$HOME"
 for document in README.md CONTRIBUTING.md docs/seaweedfs.md; do

@@ -12,6 +12,8 @@ prefix=${1:-$folder/installed}
 [[ -n ${1:-} ]] || make --no-print-directory -s install PREFIX="$prefix"
 command -v go > /dev/null || { echo "Go is missing: install Go 1.26.6 or newer from https://go.dev/dl" >&2; exit 1; }
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig LD_LIBRARY_PATH=$prefix/lib GOTOOLCHAIN=local
+# Go keeps what pkg-config said of another prefix; of CGO_LDFLAGS it knows that they count.
+export CGO_LDFLAGS="-O2 -g -L$prefix/lib"
 . tests/seaweedfs/goflags.sh
 export RDE_WEED=$folder/weed-rdma RDE_NEEDLES=$folder/needles
 

@@ -17,10 +17,11 @@ import (
 	"time"
 )
 
+// With the ports 10,000 (gRPC) and 20,000 (engine) above them, below those that the kernel gives to clients.
 const (
-	masterPort = 23_333
-	volumePort = 23_080
-	engineAt   = "tcp://127.0.0.1:43080"
+	masterPort = 11_333
+	volumePort = 11_080
+	engineAt   = "tcp://127.0.0.1:31080"
 )
 
 var server struct {
@@ -37,7 +38,7 @@ func startServer(weed string) {
 	log, err := os.Create(filepath.Join(server.folder, "weed.log"))
 	check(err)
 	server.process = exec.Command(weed, "-logtostderr", "server", "-dir="+server.folder, "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-		"-master.peers=none", "-master.telemetry=false", "-master.volumeSizeLimitMB=1024", "-volume.max=8", "-volume.preStopSeconds=0",
+		"-master.peers=none", "-master.telemetry=false", "-master.volumeSizeLimitMB=1024", "-volume.max=8", "-volume.preStopSeconds=0", "-volume.minFreeSpace=100MiB",
 		fmt.Sprintf("-master.port=%d", masterPort), fmt.Sprintf("-volume.port=%d", volumePort))
 	server.process.Stdout, server.process.Stderr, server.process.Dir = log, log, server.folder
 	server.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -40,10 +40,10 @@ var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, Di
 
 var portsTried atomic.Int64 // from the process id on, so that two runs rarely meet
 
-// freePort is a port below 45,535 whose gRPC and exporter ports are free, too.
+// freePort is a port whose gRPC and exporter ports are free, too, all below those that the kernel gives to clients.
 func freePort(t testing.TB) int {
 	for range 1000 {
-		port := 12_000 + (os.Getpid()+int(portsTried.Add(1)))*101%30_000
+		port := 10_000 + (os.Getpid()+int(portsTried.Add(1)))*101%2_700
 		all := true
 		for _, offset := range []int{0, 10_000, seaweedfs.PortOffset} {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+offset))
@@ -96,7 +96,7 @@ func (c *cluster) run() {
 	defer log.Close()
 	args := append([]string{"-logtostderr", "server", "-dir=" + strings.Join(c.dirs(), ","), "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
 		"-master.peers=none", "-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-master.dir=" + c.dir,
-		"-volume.max=32,32", "-volume.preStopSeconds=0",
+		"-volume.max=32,32", "-volume.preStopSeconds=0", "-volume.minFreeSpace=100MiB",
 		fmt.Sprintf("-master.port=%d", c.master), fmt.Sprintf("-volume.port=%d", c.volume)}, c.more...)
 	c.process = exec.Command(os.Getenv("RDE_WEED"), args...)
 	c.process.Dir, c.process.Env = c.dir, append(os.Environ(), "HOME="+c.dir)

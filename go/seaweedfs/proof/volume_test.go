@@ -22,7 +22,7 @@ func TestVolumeCommand(t *testing.T) {
 	port, dir := freePort(t), t.TempDir()
 	log := &bytes.Buffer{}
 	volume := exec.Command(os.Getenv("RDE_WEED"), "-logtostderr", "volume", "-dir="+dir, "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-max=8",
-		fmt.Sprintf("-port=%d", port), fmt.Sprintf("-master=127.0.0.1:%d", c.master), "-preStopSeconds=0")
+		fmt.Sprintf("-port=%d", port), fmt.Sprintf("-master=127.0.0.1:%d", c.master), "-preStopSeconds=0", "-minFreeSpace=100MiB")
 	volume.Dir, volume.Env, volume.Stdout, volume.Stderr = c.dir, append(os.Environ(), "HOME="+c.dir), log, log
 	volume.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := volume.Start(); err != nil {
