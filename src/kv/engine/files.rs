@@ -184,6 +184,21 @@ impl Files {
         }
     }
 
+    /// A file's place in the cache, from before it is opened: if it goes meanwhile, that is seen.
+    fn seat(&self, path: &Path) -> Option<Arc<Seat>> {
+        self.0.remote.as_ref().and_then(|remote| remote.tier().cache().seat(path))
+    }
+
+    /// What is cached of an object can lack what was appended since, or be damaged: fetches it anew.
+    pub async fn mends(&self, name: &FileName, error: &Error) -> Result<bool> {
+        let Some(remote) = self.0.remote.as_ref().filter(|_| error.status == Status::Corrupted) else {
+            return Ok(false);
+        };
+        self.answer(remote.fetch(name, true)).await?;
+        self.0.open.borrow_mut().remove(self.0.partition, name);
+        Ok(true)
+    }
+
     async fn call<T: Send + 'static>(
         &self,
         name: &FileName,
@@ -221,49 +236,6 @@ impl Source for Files {
     type Bytes = Bytes;
 
     async fn read(&self, name: &FileName, offset: u64, len: usize) -> Result<Bytes> {
-        match self.read_here(name, offset, len).await {
-            Err(error) if self.mends(name, &error).await? => self.read_here(name, offset, len).await,
-            result => result,
-        }
-    }
-
-    fn describe(&self, file: &FileName) -> String {
-        self.0.path.join(file.to_string()).display().to_string()
-    }
-
-    async fn page(&self, place: &Place<'_>) -> Result<Bytes> {
-        match self.page_here(place).await {
-            Err(error) if self.mends(&place.file(), &error).await? => self.page_here(place).await,
-            result => result,
-        }
-    }
-
-    fn expect(&self, place: &Place<'_>) {
-        let key = (self.0.partition, place.file_page);
-        let open = self.0.open.borrow_mut().data(key.0, place.id, place.branch, place.term);
-        if let Some(file) = open {
-            self.0.pages.expect(key, &file, place.offset);
-        }
-    }
-}
-
-impl Files {
-    /// A file's place in the cache, from before it is opened: if it goes meanwhile, that is seen.
-    fn seat(&self, path: &Path) -> Option<Arc<Seat>> {
-        self.0.remote.as_ref().and_then(|remote| remote.tier().cache().seat(path))
-    }
-
-    /// What is cached of an object can lack what was appended since, or be damaged: fetches it anew.
-    async fn mends(&self, name: &FileName, error: &Error) -> Result<bool> {
-        let Some(remote) = self.0.remote.as_ref().filter(|_| error.status == Status::Corrupted) else {
-            return Ok(false);
-        };
-        self.answer(remote.fetch(name, true)).await?;
-        self.0.open.borrow_mut().remove(self.0.partition, name);
-        Ok(true)
-    }
-
-    async fn read_here(&self, name: &FileName, offset: u64, len: usize) -> Result<Bytes> {
         let file = self.file(name, false).await?;
         let none = || Error::new(Status::OutOfMemory, format!("no memory to read {len} bytes"));
         // Direct I/O reads whole blocks; files consist of them.
@@ -277,7 +249,11 @@ impl Files {
         }
     }
 
-    async fn page_here(&self, place: &Place<'_>) -> Result<Bytes> {
+    fn describe(&self, file: &FileName) -> String {
+        self.0.path.join(file.to_string()).display().to_string()
+    }
+
+    async fn page(&self, place: &Place<'_>) -> Result<Bytes> {
         let (pages, key) = (&self.0.pages, (self.0.partition, place.file_page));
         if let Some(page) = pages.cached(key).await {
             return Ok(Bytes::Disk(page, place.len));
@@ -294,6 +270,14 @@ impl Files {
             Ok(page) => Ok(Bytes::Disk(page, place.len)),
             Err(Broken::Short) => Err(self.ends(&place.file(), place.offset)),
             Err(Broken::Os(errno)) => Err(self.failure(&place.file(), &OsError::from_raw_os_error(errno))),
+        }
+    }
+
+    fn expect(&self, place: &Place<'_>) {
+        let key = (self.0.partition, place.file_page);
+        let open = self.0.open.borrow_mut().data(key.0, place.id, place.branch, place.term);
+        if let Some(file) = open {
+            self.0.pages.expect(key, &file, place.offset);
         }
     }
 }
