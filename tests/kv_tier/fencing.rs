@@ -4,6 +4,7 @@ use super::kv_support::Folder;
 use super::{check, over, over_folder, partition, quick, upsert, write};
 use object_store::memory::InMemory;
 use rdma_engine::Status;
+use rdma_engine::kv::names::Partition;
 use rdma_engine::kv::store::Store;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -41,6 +42,25 @@ fn a_later_writer_fences_out_an_earlier_one() {
     write(&mut a.writer(&partition()).unwrap(), vec![upsert("d", b"3")]).unwrap();
     let error = write(&mut b.writer(&partition()).unwrap(), vec![upsert("e", b"3")]).unwrap_err();
     assert_eq!(error.status, Status::ExpiredTerm);
+}
+
+#[test]
+fn a_writer_is_fenced_out_of_every_partition() {
+    let (folder, objects) = (Folder::new(), Folder::new());
+    let open = |name: &str| Store::create(over_folder(&folder.0.join(name), &objects.0)).unwrap();
+    let (a, b) = (open("a"), open("b"));
+    let named = |number| Partition { table: "t".into(), number };
+    for number in 0..3 {
+        write(&mut a.writer(&named(number)).unwrap(), vec![upsert("k", b"1")]).unwrap();
+    }
+    // One term for all, until one of them is written to by a second writer.
+    assert!((0..3).all(|number| objects.0.join(format!("t.{number}/manifest_main_1")).is_file()));
+    write(&mut b.writer(&named(3)).unwrap(), vec![upsert("k", b"2")]).unwrap();
+    write(&mut b.writer(&named(4)).unwrap(), vec![upsert("k", b"2")]).unwrap();
+    for number in [3, 5, 0] {
+        let error = write(&mut a.writer(&named(number)).unwrap(), vec![upsert("k", b"3")]).unwrap_err();
+        assert_eq!(error.status, Status::ExpiredTerm, "partition {number}: {error}");
+    }
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn an_empty_machine_sees_the_same_store() {
     drop(store);
     // The keys are EloqStore's.
     assert!(objects.0.join("CURRENT_TERM_main_0").is_file());
-    assert!(objects.0.join("some.table.2").join("manifest_main_3").is_file());
+    assert!(objects.0.join("some.table.2").join("manifest_main_1").is_file());
     let other = Store::open(over_folder(&folder.0.join("b"), &objects.0)).unwrap();
     assert_eq!(dump(&other), here);
     check(&other);

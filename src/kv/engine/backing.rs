@@ -8,7 +8,7 @@ use crate::kv::sink::Sink;
 use crate::kv::source::{Place, Source};
 use crate::kv::tier::Remote;
 use crate::kv::tier::ticket::Ticket;
-use crate::status::Result;
+use crate::status::{Error, Result};
 
 /// A directory, or memory. Clones are the same one.
 #[derive(Clone, Debug)]
@@ -28,11 +28,26 @@ macro_rules! either {
     };
 }
 
+impl Backing {
+    /// Whether a second attempt may end otherwise: what a cache lacked or had damaged was fetched anew.
+    async fn mends(&self, file: &FileName, error: &Error) -> Result<bool> {
+        match self {
+            Backing::Disk(files) => files.mends(file, error).await,
+            Backing::Memory(_) => Ok(false),
+        }
+    }
+}
+
 impl Source for Backing {
     type Bytes = Bytes;
 
     async fn read(&self, file: &FileName, offset: u64, len: usize) -> Result<Bytes> {
-        either!(self, it => it.read(file, offset, len).await)
+        match either!(self, it => it.read(file, offset, len).await) {
+            Err(error) if self.mends(file, &error).await? => {
+                either!(self, it => it.read(file, offset, len).await)
+            }
+            result => result,
+        }
     }
 
     fn describe(&self, file: &FileName) -> String {
@@ -40,7 +55,12 @@ impl Source for Backing {
     }
 
     async fn page(&self, place: &Place<'_>) -> Result<Bytes> {
-        either!(self, it => it.page(place).await)
+        match either!(self, it => it.page(place).await) {
+            Err(error) if self.mends(&place.file(), &error).await? => {
+                either!(self, it => it.page(place).await)
+            }
+            result => result,
+        }
     }
 
     fn expect(&self, place: &Place<'_>) {

@@ -186,6 +186,21 @@ impl Files {
         }
     }
 
+    /// A file's place in the cache, from before it is opened: if it goes meanwhile, that is seen.
+    fn seat(&self, path: &Path) -> Option<Arc<Seat>> {
+        self.0.remote.as_ref().and_then(|remote| remote.tier().cache().seat(path))
+    }
+
+    /// What is cached of an object can lack what was appended since, or be damaged: fetches it anew.
+    pub async fn mends(&self, name: &FileName, error: &Error) -> Result<bool> {
+        let Some(remote) = self.0.remote.as_ref().filter(|_| error.status == Status::Corrupted) else {
+            return Ok(false);
+        };
+        self.answer(remote.fetch(name, true)).await?;
+        self.0.open.borrow_mut().remove(self.0.partition, name);
+        Ok(true)
+    }
+
     async fn call<T: Send + 'static>(
         &self,
         name: &FileName,
@@ -223,9 +238,16 @@ impl Source for Files {
     type Bytes = Bytes;
 
     async fn read(&self, name: &FileName, offset: u64, len: usize) -> Result<Bytes> {
-        match self.read_here(name, offset, len).await {
-            Err(error) if self.mends(name, &error).await? => self.read_here(name, offset, len).await,
-            result => result,
+        let file = self.file(name, false).await?;
+        let none = || Error::new(Status::OutOfMemory, format!("no memory to read {len} bytes"));
+        // Direct I/O reads whole blocks; files consist of them.
+        let whole = len.checked_next_multiple_of(ALIGNMENT).ok_or_else(none)?;
+        let buffer = Buffer::heap(whole).ok_or_else(none)?;
+        let ended = self.0.pages.disk().read(&file, offset, buffer, whole)?.await;
+        match (ended.result, ended.buffer) {
+            (Ok(read), Some(buffer)) if read >= len => Ok(Bytes::Disk(Rc::new(buffer), 0, len)),
+            (Err(error), _) => Err(self.failure(name, &error)),
+            _ => Err(self.ends(name, offset)),
         }
     }
 
@@ -234,9 +256,22 @@ impl Source for Files {
     }
 
     async fn page(&self, place: &Place<'_>) -> Result<Bytes> {
-        match self.page_here(place).await {
-            Err(error) if self.mends(&place.file(), &error).await? => self.page_here(place).await,
-            result => result,
+        let (pages, key) = (&self.0.pages, (self.0.partition, place.file_page));
+        if let Some(page) = pages.cached(key).await {
+            return Ok(Bytes::Disk(page, 0, place.len));
+        }
+        let open = self.0.open.borrow_mut().data(key.0, place.id, place.branch, place.term);
+        let file = match open {
+            Some(file) => file,
+            None => self.file(&place.file(), false).await?,
+        };
+        let verify = |bytes: &[u8]| {
+            page::verify(bytes).map_err(|damage| damage.in_file(self.describe(&place.file()), place.offset))
+        };
+        match pages.load(key, &file, place.offset, verify).await? {
+            Ok((buffer, at)) => Ok(Bytes::Disk(buffer, at, place.len)),
+            Err(Broken::Short) => Err(self.ends(&place.file(), place.offset)),
+            Err(Broken::Os(errno)) => Err(self.failure(&place.file(), &OsError::from_raw_os_error(errno))),
         }
     }
 
@@ -264,57 +299,6 @@ impl Source for Files {
             if len < SHORT || !self.0.pages.expect_run(key, len, &file, first.offset) {
                 run.iter().for_each(|place| self.expect(place));
             }
-        }
-    }
-}
-
-impl Files {
-    /// A file's place in the cache, from before it is opened: if it goes meanwhile, that is seen.
-    fn seat(&self, path: &Path) -> Option<Arc<Seat>> {
-        self.0.remote.as_ref().and_then(|remote| remote.tier().cache().seat(path))
-    }
-
-    /// What is cached of an object can lack what was appended since, or be damaged: fetches it anew.
-    async fn mends(&self, name: &FileName, error: &Error) -> Result<bool> {
-        let Some(remote) = self.0.remote.as_ref().filter(|_| error.status == Status::Corrupted) else {
-            return Ok(false);
-        };
-        self.answer(remote.fetch(name, true)).await?;
-        self.0.open.borrow_mut().remove(self.0.partition, name);
-        Ok(true)
-    }
-
-    async fn read_here(&self, name: &FileName, offset: u64, len: usize) -> Result<Bytes> {
-        let file = self.file(name, false).await?;
-        let none = || Error::new(Status::OutOfMemory, format!("no memory to read {len} bytes"));
-        // Direct I/O reads whole blocks; files consist of them.
-        let whole = len.checked_next_multiple_of(ALIGNMENT).ok_or_else(none)?;
-        let buffer = Buffer::heap(whole).ok_or_else(none)?;
-        let ended = self.0.pages.disk().read(&file, offset, buffer, whole)?.await;
-        match (ended.result, ended.buffer) {
-            (Ok(read), Some(buffer)) if read >= len => Ok(Bytes::Disk(Rc::new(buffer), 0, len)),
-            (Err(error), _) => Err(self.failure(name, &error)),
-            _ => Err(self.ends(name, offset)),
-        }
-    }
-
-    async fn page_here(&self, place: &Place<'_>) -> Result<Bytes> {
-        let (pages, key) = (&self.0.pages, (self.0.partition, place.file_page));
-        if let Some(page) = pages.cached(key).await {
-            return Ok(Bytes::Disk(page, 0, place.len));
-        }
-        let open = self.0.open.borrow_mut().data(key.0, place.id, place.branch, place.term);
-        let file = match open {
-            Some(file) => file,
-            None => self.file(&place.file(), false).await?,
-        };
-        let verify = |bytes: &[u8]| {
-            page::verify(bytes).map_err(|damage| damage.in_file(self.describe(&place.file()), place.offset))
-        };
-        match pages.load(key, &file, place.offset, verify).await? {
-            Ok((buffer, at)) => Ok(Bytes::Disk(buffer, at, place.len)),
-            Err(Broken::Short) => Err(self.ends(&place.file(), place.offset)),
-            Err(Broken::Os(errno)) => Err(self.failure(&place.file(), &OsError::from_raw_os_error(errno))),
         }
     }
 }

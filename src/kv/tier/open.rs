@@ -38,6 +38,8 @@ pub(super) struct Inner {
     pub(super) cache: Arc<Cache>,
     pub(super) writer: String,
     pub(super) recorded: AtomicBool,
+    /// The last term in which a partition's branch was written to.
+    pub(super) used: Mutex<HashMap<String, u64>>,
     pub(super) claims: Mutex<HashMap<String, Arc<Claims>>>,
     /// Files that are being fetched: who comes second waits for the first.
     pub(super) fetching: Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
@@ -80,6 +82,7 @@ impl Tier {
             objects: Arc::new(objects),
             writer: nonce()?,
             recorded: AtomicBool::new(false),
+            used: Mutex::default(),
             claims: Mutex::default(),
             fetching: Mutex::default(),
             counters: Counters::default(),

@@ -76,14 +76,19 @@ impl Remote {
         self.tier.worker.begin(work(self.partition.clone()))
     }
 
-    /// Takes the branch's next term.
+    /// A term of the branch in which nobody has written to the partition yet.
     pub fn term(&self, branch: &str) -> Ticket<u64> {
         let claims = self.partition.inner.claims(branch);
-        *self.partition.branch.lock() = branch.to_owned();
+        let branch = branch.to_owned();
+        self.partition.branch.lock().clone_from(&branch);
         self.begin(|place| async move {
             place.spent.store(false, Ordering::Relaxed);
             place.inner.record().await?;
-            let term = claims.take().await?;
+            // One writer of a partition after another has a term of its own; partitions may share one.
+            let writer = format!("{} {branch}", place.name);
+            let used = place.inner.used.lock().get(&writer).copied();
+            let term = claims.above(used).await?;
+            place.inner.used.lock().insert(writer, term);
             place.held.store(true, Ordering::Relaxed);
             // What was not committed in an earlier one never will be.
             place.release();

@@ -65,8 +65,19 @@ impl Claims {
         Claims { objects, name, writer, least, mine: tokio::sync::Mutex::default() }
     }
 
+    /// A term of this process that is above `used`: the last one that it took, or the next one.
+    pub async fn above(&self, used: Option<u64>) -> Result<u64> {
+        {
+            let mine = self.mine.lock().await;
+            if let Some(last) = mine.taken.last().filter(|last| !mine.fenced && Some(**last) > used) {
+                return Ok(*last);
+            }
+        }
+        self.take().await
+    }
+
     /// Takes the next term. `EXPIRED_TERM` if another writer took one since this process took its first.
-    pub async fn take(&self) -> Result<u64> {
+    async fn take(&self) -> Result<u64> {
         let mut mine = self.mine.lock().await;
         if mine.fenced {
             return Err(self.expired());

@@ -44,6 +44,8 @@ impl<S: Sink> Writer<S> {
         let mut next = match newest.max() {
             None => Manifest { branches: Branches::new(&branch, term), ..Manifest::empty() },
             Some(newest) if newest >= term => {
+                // Most often another writer was here, and nobody has noticed yet.
+                self.still_ours().await?;
                 let what = format!(
                     "{branch} has a manifest of term {newest}, and CURRENT_TERM says {term} is the newest"
                 );
