@@ -154,6 +154,7 @@ impl Core {
     /// The peer has taken messages: parked ones may go.
     pub(super) fn window_opened(&mut self, peer: u64, number: u32, credits: u32) {
         if let Some(channel) = self.peers.get_mut(peer).and_then(|peer| peer.channels.get(number)) {
+            channel.session.hear();
             channel.window = channel.window.saturating_add(credits).min(limits::MESSAGE_WINDOW);
         }
         while let Some(id) = self.next_blocked(peer, number) {
