@@ -3,7 +3,10 @@
 # documents say. A block that starts with ```sh no-run is for reading only (it would run this script again).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-stage=$(mktemp -d)
+# The same folder each time: Go keeps what pkg-config said once.
+stage=$PWD/target/readme
+rm -rf "$stage"
+mkdir -p "$stage"
 trap 'rm -rf "$stage"' EXIT
 # Toolchains stay where they are, and what Go has fetched and compiled; what the documents put at home goes away again.
 if command -v go > /dev/null; then
@@ -13,8 +16,6 @@ if command -v go > /dev/null; then
 fi
 export CARGO_HOME=${CARGO_HOME:-$HOME/.cargo} RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup}
 export HOME=$stage/home DEMO_MIB=8
-# Go keeps what pkg-config said of another prefix; of CGO_LDFLAGS it knows that they count.
-export CGO_LDFLAGS="-O2 -g -L$HOME/.local/lib"
 export PATH=$HOME/.local/bin:$PATH PKG_CONFIG_PATH=$HOME/.local/lib/pkgconfig
 mkdir "$HOME"
 for document in README.md CONTRIBUTING.md docs/seaweedfs.md; do

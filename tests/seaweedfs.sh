@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
 # SeaweedFS: builds weed-rdma, which is SeaweedFS's own weed with the engine, and holds what is read through the engine
 # against what it answers over HTTP. Everything runs on loopback, telemetry off.
-#   tests/seaweedfs.sh [PREFIX]    an installed copy; without one it installs into a folder of its own
 # RDE_FILES is how many files (2,000), RDE_TEST_SEED repeats a run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 trap 'echo "seaweedfs.sh: line $LINENO failed" >&2' ERR
-folder=$(mktemp -d)
+# The same folder each time: Go keeps what pkg-config said once, and compiles nothing anew because of it.
+folder=$PWD/target/seaweedfs
+rm -rf "$folder"
+mkdir -p "$folder"
 trap 'rm -rf "$folder"' EXIT
-prefix=${1:-$folder/installed}
-[[ -n ${1:-} ]] || make --no-print-directory -s install PREFIX="$prefix"
+prefix=$folder/installed
+make --no-print-directory -s install PREFIX="$prefix"
 command -v go > /dev/null || { echo "Go is missing: install Go 1.26.6 or newer from https://go.dev/dl" >&2; exit 1; }
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig LD_LIBRARY_PATH=$prefix/lib GOTOOLCHAIN=local
-# Go keeps what pkg-config said of another prefix; of CGO_LDFLAGS it knows that they count.
-export CGO_LDFLAGS="-O2 -g -L$prefix/lib"
 . tests/seaweedfs/goflags.sh
 export RDE_WEED=$folder/weed-rdma RDE_NEEDLES=$folder/needles
 
