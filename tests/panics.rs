@@ -82,11 +82,11 @@ fn in_a_callback_of_ucx() {
     for mode in [Mode::Polled, Mode::Threaded] {
         for (name, address, options) in roads() {
             let pair = waiting(&address, &options, mode);
-            // The server sends; it polls no more, so that only the client's callback can run.
+            // The server sends, more than a ring takes; it polls no more, so that only the client's callback can run.
             let send = Request {
                 op: Op::Send as u16,
                 session: pair.accepted,
-                data: (&[7u8; 16][..]).into(),
+                data: (&[7u8; 1_000][..]).into(),
                 ..Request::default()
             };
             fault::arm("ucx.message");
