@@ -26,23 +26,28 @@ if [[ ${1:-} == bench ]]; then
     compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' > /dev/null || missing+=(libclang-dev)
 fi
 
-if ((${#missing[@]})); then
+install() {
     if ! command -v apt-get > /dev/null; then
-        echo "Please install, by the names your system gives them: ${missing[*]} (UCX 1.13 or newer, libucp.so.0)." >&2
+        echo "Please install, by the names your system gives them: $* (UCX 1.13 or newer, libucp.so.0)." >&2
         exit 1
     fi
-    as_root=()
+    local as_root=()
     if ((EUID != 0)); then
-        command -v sudo > /dev/null || { echo "As root: apt-get install ${missing[*]}" >&2; exit 1; }
+        command -v sudo > /dev/null || { echo "As root: apt-get install $*" >&2; exit 1; }
         as_root=(sudo)
     fi
-    echo "Installing ${missing[*]}"
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" > /dev/null || {
+    echo "Installing $*"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" > /dev/null || {
         # The lists of packages may be missing or old.
         "${as_root[@]}" apt-get update > /dev/null
-        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" > /dev/null
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" > /dev/null
     }
-fi
+}
+if ((${#missing[@]})); then install "${missing[@]}"; fi
+
+# The sanitizers' libraries come beside the compiler, under its version.
+asan=$(clang -print-file-name="libclang_rt.asan-$(uname -m).a")
+[[ -e $asan ]] || install "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
 
 if ! command -v cargo > /dev/null; then
     echo "Rust is missing: install rustup from https://rustup.rs, then run: rustup toolchain install stable" >&2
