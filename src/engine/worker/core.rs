@@ -28,10 +28,6 @@ use crate::status::{Result, Status};
 use crate::telemetry::{Count, Meter};
 use crate::ucx::Message;
 
-/// Orders taken in one round, so that a busy submitter does not starve progress.
-const ROUND: usize = 256;
-/// Looks at UCX between two whole rounds, while somebody waits.
-const WATCH: u32 = 16;
 /// Longest sleep: UCX 1.13 is known to miss a wake-up now and then.
 const NAP: Duration = Duration::from_millis(100);
 
@@ -61,8 +57,8 @@ pub(super) struct Core {
     /// This worker's number in its context; part of its routes.
     pub(super) number: u32,
     /// Where messages arrive, and short frames of rings.
-    message: Option<Box<Message>>,
-    short: Option<Box<[u8; limits::COMPACT_FRAME]>>,
+    pub(super) message: Option<Box<Message>>,
+    pub(super) short: Option<Box<[u8; limits::COMPACT_FRAME]>>,
     /// Where frames are put together.
     pub(super) compact: Compact,
     /// Inbound calls that nobody has taken.
@@ -77,7 +73,7 @@ pub(super) struct Core {
     /// The session that was used last.
     pub(super) recent: Option<Arc<Session>>,
     out: VecDeque<Completion>,
-    notices: Vec<Notice>,
+    pub(super) notices: Vec<Notice>,
     sampled: u32,
 }
 
@@ -127,127 +123,9 @@ impl Core {
         self.serves_calls = worker.serves_calls;
     }
 
-    /// One round: orders, notices, UCX, timers. Returns whether anything happened.
-    pub fn progress(&mut self, worker: &Worker) -> bool {
-        crate::fault::point("worker.progress");
-        let mut busy = self.take_orders(worker);
-        busy |= self.take_notices();
-        busy |= self.take_answers(worker);
-        busy |= self.progress_fabrics();
-        busy |= self.step_copies();
-        if !self.starved.is_empty() {
-            self.feed_starved();
-        }
-        if let Some(now) = self.timers.due() {
-            self.expire(now);
-            busy = true;
-        }
-        busy
-    }
-
     /// Whether it cannot go on.
     pub fn is_defect(&self) -> bool {
         self.fabrics.defect
-    }
-
-    /// Takes what other threads submitted.
-    pub fn take_orders(&mut self, worker: &Worker) -> bool {
-        if worker.orders.is_empty() {
-            return false;
-        }
-        for taken in 0..ROUND {
-            match worker.orders.pop() {
-                Some(order) => self.obey(order),
-                None => return taken > 0,
-            }
-        }
-        true
-    }
-
-    /// Does what an order says.
-    pub fn obey(&mut self, order: Order) {
-        match order {
-            Order::Work(work) => self.start(work),
-            Order::Connect(session) => self.connect(session),
-            Order::Close(session, user_data) => self.close_session(&session, user_data),
-            Order::Cancel(user_data) => self.cancel(user_data),
-            Order::Window(session) => self.grant_window(&session),
-        }
-    }
-
-    #[inline]
-    pub(super) fn take_notices(&mut self) -> bool {
-        !self.inbox.is_empty() && self.heed_all()
-    }
-
-    fn heed_all(&mut self) -> bool {
-        let mut notices = std::mem::take(&mut self.notices);
-        self.inbox.drain_into(&mut notices);
-        for notice in notices.drain(..) {
-            self.heed(notice);
-        }
-        self.notices = notices;
-        true
-    }
-
-    /// Watches UCX alone for a moment: what comes while somebody waits is seen sooner than between whole rounds.
-    pub fn watch_fabrics(&mut self) -> bool {
-        (0..WATCH).any(|_| self.progress_fabrics())
-    }
-
-    pub(super) fn progress_fabrics(&mut self) -> bool {
-        let mut busy = false;
-        if self.fabrics.has_leaving() {
-            self.sweep_fabrics();
-        }
-        for place in 0..self.fabrics.places() {
-            let Some(fabric) = self.fabrics.at(place) else { continue };
-            let news = self.fabrics.progress(fabric);
-            // Before what UCX brought: a frame of the ring that was sent first is seen first.
-            busy |= self.take_shorts(fabric);
-            if !news {
-                continue;
-            }
-            busy = true;
-            // Taken out and put back: what arrives is moved once.
-            if let Some(mut message) = self.message.take() {
-                while self.fabrics.next_message(fabric, &mut message) {
-                    self.receive(fabric, &mut message);
-                }
-                self.message = Some(message);
-            }
-            if !self.fabrics.has_ends(fabric) {
-                continue;
-            }
-            while let Some(completed) = self.fabrics.next_completed(fabric) {
-                self.ucx_completed(completed);
-            }
-            while let Some((endpoint, status)) = self.fabrics.next_failure(fabric) {
-                self.endpoint_failed(fabric, endpoint, status);
-            }
-        }
-        busy
-    }
-
-    /// Takes what came by the ring of a peer on this host.
-    #[inline]
-    fn take_shorts(&mut self, fabric: u64) -> bool {
-        let mut taken = 0;
-        while taken < ROUND
-            && let Some(mut short) = self.short.take()
-        {
-            let length = self.fabrics.next_short(fabric, &mut short);
-            let known = length.is_none_or(|length| self.receive_short(fabric, &short[..length]));
-            self.short = Some(short);
-            if !known {
-                self.context.meter().add(Count::Refused, 1);
-            }
-            if length.is_none() {
-                break;
-            }
-            taken += 1;
-        }
-        taken > 0
     }
 
     /// Whether the next operation's latency is to be measured.
@@ -433,14 +311,14 @@ impl Core {
         }
     }
 
-    fn cancel(&mut self, user_data: u64) {
+    pub(super) fn cancel(&mut self, user_data: u64) {
         for id in self.ops.ids(|op| op.user_data == user_data && op.parent.is_none()) {
             self.abort(id, Status::Canceled);
         }
         self.cancel_connects(user_data);
     }
 
-    fn expire(&mut self, now: Instant) {
+    pub(super) fn expire(&mut self, now: Instant) {
         while let Some(id) = self.timers.pop(now) {
             if let Some(peer) = Timers::peer(id) {
                 self.condemn(peer);

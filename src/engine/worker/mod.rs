@@ -15,6 +15,7 @@ mod mapped;
 mod message;
 mod pending;
 mod rma;
+mod round;
 mod serve;
 mod submit;
 mod thread;
