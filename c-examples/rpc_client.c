@@ -84,8 +84,11 @@ int main(int argc, char **argv)
     } else if (call.method == ECHO || call.method == GET) {
         print_answer(&done);
     }
-    TRY(rde_session_close(session, 0)); /* what is on its way is sent first */
-    wait_for(0);
+    rde_status closed = rde_session_close(session, 0); /* what is on its way is sent first */
+    if (closed != RDE_STATUS_STALE_HANDLE) {           /* else the server has ended it already */
+        TRY(closed);
+        wait_for(0);
+    }
     TRY(rde_worker_close(worker));
     TRY(rde_context_close(context));
     return code;
