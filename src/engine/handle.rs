@@ -3,15 +3,22 @@
 //! An id is `kind (8 bits) | generation (28) | index (28)`. Its kind is never 0, so an id is never 0. A slot whose
 //! generations are used up is not used again, so an id never names two things in the life of a process.
 //!
-//! Look-up takes no lock and does not touch memory that other look-ups write, whatever the number of threads.
-//! (`sharded-slab` panics beyond a fixed number of threads, which a Go program can reach.)
+//! Look-up takes no lock and does not touch memory that other threads' look-ups write, whatever the number of threads
+//! (`hazard`). `sharded-slab` panics beyond a fixed number of threads, which a Go program can reach; `arc-swap` takes a
+//! second locked instruction for each look-up, `haphazard` and `crossbeam-epoch` drop objects at some later time, and a
+//! buffer's memory must be free when its last user is done.
+#![allow(unsafe_code, reason = "objects are used without a count while they are announced as in use")]
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::{ArcSwapOption, Guard};
 use parking_lot::Mutex;
+
+use hazard::Object;
+
+mod hazard;
 
 const INDEX_BITS: u32 = 28;
 const GENERATION_BITS: u32 = 28;
@@ -69,7 +76,8 @@ struct Slot<T> {
     id: AtomicU64,
     /// The generation of the next id. Written only by who owns the vacant slot.
     generation: AtomicU32,
-    value: ArcSwapOption<T>,
+    /// A counted reference, made of an [`Arc`]; null if nothing lives here.
+    value: AtomicPtr<T>,
 }
 
 #[derive(Default)]
@@ -81,7 +89,7 @@ struct Vacancies {
 }
 
 /// Objects of one kind by id. Every method may be called from any thread.
-pub struct Table<T> {
+pub struct Table<T: Send + Sync + 'static> {
     kind: Kind,
     capacity: u32,
     vacancies: Mutex<Vacancies>,
@@ -90,10 +98,19 @@ pub struct Table<T> {
 
 /// An object that was looked up. It stays alive while this exists, also when it is removed meanwhile.
 ///
-/// Meant to be short-lived; use [`Ref::arc`] to keep the object.
-pub struct Ref<T>(Guard<Option<Arc<T>>>);
+/// Meant to be short-lived; use [`Ref::arc`] to keep the object, also to take it to another thread.
+pub struct Ref<T> {
+    object: NonNull<T>,
+    _hold: Hold<T>,
+}
 
-impl<T> Table<T> {
+/// What keeps an object alive.
+enum Hold<T> {
+    Announced(#[expect(dead_code, reason = "ends when dropped")] hazard::Use),
+    Counted(#[expect(dead_code, reason = "ends when dropped")] Arc<T>),
+}
+
+impl<T: Send + Sync + 'static> Table<T> {
     /// An empty table for at most `capacity` objects (at most 2²⁸). Allocates nothing.
     pub const fn new(kind: Kind, capacity: u32) -> Table<T> {
         let most = 1 << INDEX_BITS;
@@ -118,7 +135,7 @@ impl<T> Table<T> {
         let slot = self.slot_or_grow(index);
         let id = pack(self.kind, slot.generation.load(Ordering::Relaxed), index);
         let value = make(id);
-        slot.value.store(Some(value.clone()));
+        slot.value.store(Arc::into_raw(value.clone()).cast_mut(), Ordering::Release);
         slot.id.store(id, Ordering::Release);
         Some((id, value))
     }
@@ -127,13 +144,16 @@ impl<T> Table<T> {
     #[inline]
     pub fn get(&self, id: u64) -> Option<Ref<T>> {
         let slot = self.slot(index(id))?;
-        let value = slot.value.load();
-        // The value is read first: before the slot got another value, its id was taken back for ever. An id of 0 is on
-        // its way in or out.
-        if id == 0 || slot.id.load(Ordering::Acquire) != id || value.is_none() {
+        // An id of 0 is on its way in or out.
+        if id == 0 || slot.id.load(Ordering::Acquire) != id {
             return None;
         }
-        Some(Ref(value))
+        let object = NonNull::new(slot.value.load(Ordering::Acquire))?;
+        let Some(announced) = hazard::announce(object.as_ptr().cast()) else {
+            return slot.counted(id, object);
+        };
+        // An id is never alive twice: it was all the time, so the value in between was its own.
+        (slot.id.load(Ordering::SeqCst) == id).then_some(Ref { object, _hold: Hold::Announced(announced) })
     }
 
     /// Takes the object with this id out. Of several callers with one id, exactly one gets it. Waits for nobody:
@@ -144,18 +164,19 @@ impl<T> Table<T> {
         }
         let index = index(id);
         let slot = self.slot(index)?;
-        slot.id.compare_exchange(id, 0, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        slot.id.compare_exchange(id, 0, Ordering::SeqCst, Ordering::Relaxed).ok()?;
         // Before the value goes, so that `was_removed` never sees neither of the two.
         let next = slot.generation.load(Ordering::Relaxed) + 1;
         let reusable = u64::from(next) <= GENERATION_MASK;
         if reusable {
             slot.generation.store(next, Ordering::Release);
         }
-        let value = slot.value.swap(None);
+        let value = slot.take()?;
+        hazard::retire(&(value.clone() as Object));
         if reusable {
             self.vacancies.lock().returned.push(index);
         }
-        value
+        Some(value)
     }
 
     /// Whether this id was handed out once and is not alive any more.
@@ -166,7 +187,7 @@ impl<T> Table<T> {
             return false;
         }
         // On its way out the id is gone already and the value is still there.
-        let leaving = slot.value.load().is_some();
+        let leaving = !slot.value.load(Ordering::Acquire).is_null();
         let now = slot.generation.load(Ordering::Acquire);
         generation < now || generation == now && (leaving || u64::from(generation) == GENERATION_MASK)
     }
@@ -213,7 +234,7 @@ impl<T> Table<T> {
         let vacant = || Slot {
             id: AtomicU64::new(0),
             generation: AtomicU32::new(0),
-            value: ArcSwapOption::const_empty(),
+            value: AtomicPtr::new(ptr::null_mut()),
         };
         let slots = || (0..1usize << (chunk as u32 + FIRST_CHUNK_BITS)).map(|_| vacant()).collect();
         &self.chunks[chunk].get_or_init(slots)[offset]
@@ -228,13 +249,46 @@ fn place(index: u32) -> (usize, usize) {
     ((bits - FIRST_CHUNK_BITS) as usize, (shifted - (1 << bits)) as usize)
 }
 
+impl<T: Send + Sync + 'static> Drop for Table<T> {
+    fn drop(&mut self) {
+        for slot in self.chunks.iter().filter_map(OnceLock::get).flatten() {
+            slot.id.store(0, Ordering::SeqCst);
+            if let Some(value) = slot.take() {
+                hazard::retire(&(value as Object));
+            }
+        }
+    }
+}
+
+impl<T> Slot<T> {
+    /// What lives here, for the one who took its id back.
+    fn take(&self) -> Option<Arc<T>> {
+        let value = self.value.swap(ptr::null_mut(), Ordering::AcqRel);
+        // SAFETY: `insert_with` made it of an `Arc`, whose count is given to who takes it out, once.
+        (!value.is_null()).then(|| unsafe { Arc::from_raw(value) })
+    }
+
+    /// A look-up by a thread that has no place to announce it.
+    #[cold]
+    fn counted(&self, id: u64, object: NonNull<T>) -> Option<Ref<T>> {
+        let take = || (self.id.load(Ordering::SeqCst) == id).then(|| count(object));
+        let counted = hazard::counted(object.as_ptr().cast(), take)?;
+        Some(Ref { object, _hold: Hold::Counted(counted) })
+    }
+}
+
+/// A counted reference to an object that something keeps alive.
+fn count<T>(object: NonNull<T>) -> Arc<T> {
+    // SAFETY: It was made of an `Arc`, and is announced by the caller, so that its count is not 0.
+    unsafe { Arc::increment_strong_count(object.as_ptr()) };
+    // SAFETY: This is the count that was just added.
+    unsafe { Arc::from_raw(object.as_ptr()) }
+}
+
 impl<T> Ref<T> {
     /// A counted reference, to keep the object beyond this look-up.
     pub fn arc(&self) -> Arc<T> {
-        match &*self.0 {
-            Some(value) => value.clone(),
-            None => unreachable!("a Ref is made of a value"),
-        }
+        count(self.object)
     }
 }
 
@@ -243,10 +297,8 @@ impl<T> Deref for Ref<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        match &*self.0 {
-            Some(value) => value,
-            None => unreachable!("a Ref is made of a value"),
-        }
+        // SAFETY: It was alive when the use was announced, and stays so until the use ends.
+        unsafe { self.object.as_ref() }
     }
 }
 

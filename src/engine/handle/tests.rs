@@ -90,6 +90,103 @@ fn a_reference_outlives_removal_and_the_last_one_drops_the_object() {
 }
 
 #[test]
+fn more_objects_than_places_are_held_at_once() {
+    let table = Table::new(Kind::Session, 100);
+    let ids: Vec<u64> = (0..30).map(|i| table.insert(Arc::new(i)).unwrap()).collect();
+    let kept: Vec<_> = ids.iter().map(|id| Arc::downgrade(&table.get(*id).unwrap().arc())).collect();
+    let held: Vec<_> = ids.iter().map(|id| table.get(*id).unwrap()).collect();
+    for id in &ids {
+        drop(table.remove(*id));
+    }
+    assert!(held.iter().enumerate().all(|(i, held)| **held == i));
+    drop(held);
+    assert!(kept.iter().all(|object| object.strong_count() == 0));
+}
+
+#[test]
+fn an_object_outlives_its_table_until_its_last_use_ends() {
+    let table = Table::new(Kind::Export, 10);
+    let object = Arc::new(6);
+    let id = table.insert(object.clone()).unwrap();
+    table.insert(Arc::new(7)).unwrap();
+    let held = table.get(id).unwrap();
+    drop(table);
+    assert_eq!((*held, Arc::strong_count(&object)), (6, 2));
+    drop(held);
+    assert_eq!(Arc::strong_count(&object), 1);
+}
+
+/// What is removed while another thread uses it is dropped when the last of the two is done, neither earlier nor by a
+/// third event: nothing else happens here, and the thread that used it lives on.
+#[test]
+fn the_last_user_drops_the_object_at_once() {
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    struct Counted(Arc<AtomicUsize>);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.store(1, Ordering::Relaxed);
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let rounds = if cfg!(miri) { 20 } else { 500 };
+    let table = Table::<Counted>::new(Kind::Session, 4);
+    let (current, meet) = (AtomicU64::new(0), std::sync::Barrier::new(3));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for round in 1..=rounds {
+                    meet.wait();
+                    while let Some(held) = table.get(current.load(Ordering::Relaxed)) {
+                        assert_eq!(held.0.load(Ordering::Relaxed), 0, "dropped while it was used");
+                    }
+                    meet.wait();
+                    assert_eq!(DROPPED.load(Ordering::Relaxed), round);
+                    meet.wait();
+                }
+            });
+        }
+        for _ in 0..rounds {
+            current.store(table.insert(Arc::new(Counted(Arc::default()))).unwrap(), Ordering::Relaxed);
+            meet.wait();
+            drop(table.remove(current.load(Ordering::Relaxed)));
+            meet.wait();
+            meet.wait();
+        }
+    });
+}
+
+/// The destructor of a thread's own value still finds objects, and what a thread held when it ended is let go.
+#[test]
+fn a_thread_that_ends_looks_up_and_lets_go() {
+    static TABLE: Table<AtomicUsize> = Table::new(Kind::Session, 4);
+    struct Last(u64);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            TABLE.get(self.0).unwrap().fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    thread_local! {
+        static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) };
+        static HELD: std::cell::RefCell<Option<Ref<AtomicUsize>>> = const { std::cell::RefCell::new(None) };
+    }
+    let object = Arc::new(AtomicUsize::new(0));
+    let id = TABLE.insert(object.clone()).unwrap();
+    for hold_first in [true, false] {
+        std::thread::spawn(move || {
+            if hold_first {
+                HELD.set(TABLE.get(id));
+            }
+            LAST.set(Some(Last(id)));
+            HELD.set(TABLE.get(id));
+        })
+        .join()
+        .unwrap();
+    }
+    drop(TABLE.remove(id));
+    assert_eq!((object.load(Ordering::Relaxed), Arc::strong_count(&object)), (2, 1));
+}
+
+#[test]
 fn an_object_knows_its_id() {
     let table = Table::new(Kind::Worker, 4);
     let (id, value) = table.insert_with(Arc::new).unwrap();
