@@ -91,7 +91,7 @@
 #define RDE_CALL_ARGUMENTS_INIT RDE_INIT(rde_call_arguments)
 #define RDE_CALL_DETAILS_INIT RDE_INIT(rde_call_details)
 
-/** Buckets of a [`Histogram`]. */
+/** Buckets of a histogram of durations. */
 #define RDE_HISTOGRAM_BUCKETS 32
 
 /** Version of the structures and functions of this header. `rde_abi_version` returns the library's. */

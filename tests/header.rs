@@ -8,12 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Sources of the header, in the order of its sections; the first five bring types only.
+/// Sources of the header, in the order of its sections; the first eight bring types only.
 const SOURCES: &[&str] = &[
     "src/status.rs",
     "src/telemetry/stats.rs",
     "src/ffi/handle.rs",
+    "src/ffi/constants.rs",
     "src/ffi/types.rs",
+    "src/ffi/call_types.rs",
     "src/ffi/volume_types.rs",
     "src/ffi/kv_types.rs",
     "src/ffi/library.rs",

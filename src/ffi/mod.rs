@@ -10,6 +10,8 @@
     reason = "the Parameters section of each function is its safety contract"
 )]
 
+pub mod call_types;
+pub mod constants;
 pub mod handle;
 pub mod kv_types;
 pub mod types;

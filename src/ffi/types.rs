@@ -1,4 +1,4 @@
-//! Structures, enumerations and constants of the header, with their layout asserted.
+//! Structures and enumerations of the header, with their layout asserted in `layout`.
 #![allow(unsafe_code, reason = "vouches for structures that are plain integers and pointers")]
 
 use std::ffi::{c_char, c_void};
@@ -6,95 +6,11 @@ use std::ffi::{c_char, c_void};
 use super::argument::{Versioned, char_array};
 use crate::status::Error;
 
+pub use super::call_types::*;
+pub use super::constants::*;
 pub use super::handle::*;
 pub use crate::status::Status as rde_status;
 pub use crate::telemetry::Stats as rde_stats;
-
-/// Version of the structures and functions of this header. `rde_abi_version` returns the library's.
-pub const RDE_ABI_VERSION: u32 = 1;
-
-/// Bytes of an exported key.
-pub const RDE_KEY_BYTES: usize = 64;
-/// Longest message that arrives inside its completion, in bytes.
-pub const RDE_INLINE_BYTES: usize = 24;
-/// Most requests in one submit; a poll returns no more completions either.
-pub const RDE_BATCH_MAX: u32 = 65536;
-/// Most segments of one vectored get or put.
-pub const RDE_SEGMENTS_MAX: u32 = 1024;
-/// Longest address, in bytes.
-pub const RDE_ADDRESS_MAX: usize = 512;
-
-/// Transport: shared memory, for peers on this host.
-pub const RDE_TRANSPORT_SHARED: u32 = 1 << 0;
-/// Transport: TCP.
-pub const RDE_TRANSPORT_TCP: u32 = 1 << 1;
-/// Transport: InfiniBand and RoCE, where UCX finds a device.
-pub const RDE_TRANSPORT_RDMA: u32 = 1 << 2;
-
-/// Way of a get or put: the peer's memory is mapped, and a get is a load.
-pub const RDE_WAY_MAPPED: u32 = 1 << 0;
-/// Way of a get or put: UCX RMA.
-pub const RDE_WAY_RMA: u32 = 1 << 1;
-/// Way of a get or put: messages to the peer's engine, which checks and copies.
-pub const RDE_WAY_MESSAGE: u32 = 1 << 2;
-
-/// Worker: makes progress only inside `rde_worker_poll`, in the calling thread. Without it, a thread of the library does.
-pub const RDE_WORKER_POLLED: u32 = 1 << 0;
-/// Worker: its thread sleeps at once when there is nothing to do.
-pub const RDE_WORKER_NO_SPIN: u32 = 1 << 1;
-/// Worker: calls of peers arrive as events CALL_RECEIVED. Without it they are answered UNKNOWN_METHOD.
-pub const RDE_WORKER_CALLS: u32 = 1 << 2;
-
-/// Buffer: peers on this host may map it once it is exported, which makes their gets loads. Costs whole pages, and a file
-/// descriptor. Without it, an exported buffer is reached by messages.
-pub const RDE_BUFFER_EXPORTABLE: u32 = 1 << 0;
-
-/// Buffer: its bytes are whatever they were, and it cannot be exported. For what is overwritten anyway.
-pub const RDE_BUFFER_UNINITIALISED: u32 = 1 << 1;
-
-/// Right of a key: gets.
-pub const RDE_RIGHT_READ: u32 = 1 << 0;
-/// Right of a key: puts.
-pub const RDE_RIGHT_WRITE: u32 = 1 << 1;
-/// Right of a key: fetch-add and compare-and-swap.
-pub const RDE_RIGHT_ATOMIC: u32 = 1 << 2;
-
-/// Request: `data` is an array of `rde_segment` (get and put only).
-pub const RDE_REQUEST_VECTORED: u16 = 1 << 0;
-/// Completion: the message is in `data`; there is no buffer.
-pub const RDE_COMPLETION_INLINE: u32 = 1 << 0;
-/// Completion: an event that no request asked for.
-pub const RDE_COMPLETION_EVENT: u32 = 1 << 1;
-
-/// Marks the length of `rde_request.data` of a call: it is an array of rde_piece, and the rest of the length its bytes.
-pub const RDE_PIECES: usize = 1 << (usize::BITS - 1);
-/// Most pieces of one payload.
-pub const RDE_PIECES_MAX: u32 = 64;
-
-/// Call, in its arguments: nobody answers it; it completes when it has left.
-pub const RDE_CALL_ONE_WAY: u32 = 1 << 0;
-/// Call, in its arguments and details: it happens once, by its slot and sequence.
-pub const RDE_CALL_ONCE: u32 = 1 << 1;
-/// Call, in its details: its caller has given it up, or is gone.
-pub const RDE_CALL_CANCELED: u32 = 1 << 2;
-
-/// Session: the peer runs on this host and shared memory carries the session.
-pub const RDE_SESSION_LOCAL: u32 = 1 << 0;
-/// Session: the peer dialled us.
-pub const RDE_SESSION_ACCEPTED: u32 = 1 << 1;
-
-/// Log level: nothing.
-pub const RDE_LOG_OFF: u32 = 0;
-/// Log level: something was lost.
-pub const RDE_LOG_ERROR: u32 = 1;
-/// Log level: something is wrong and was dealt with.
-pub const RDE_LOG_WARN: u32 = 2;
-/// Log level: objects come and go.
-pub const RDE_LOG_INFO: u32 = 3;
-/// Log level: each step of the control path.
-pub const RDE_LOG_DEBUG: u32 = 4;
-/// Log level: each operation.
-pub const RDE_LOG_TRACE: u32 = 5;
 
 /// What a request asks for, and what a completion answers.
 #[repr(u16)]
@@ -332,94 +248,6 @@ pub struct rde_segment {
     pub length: u64,
 }
 
-/// A service's header: 24 bytes that travel with every call and reply.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct rde_rpc_header {
-    /// A file's offset, a cookie, a size.
-    pub offset: u64,
-    /// Bytes wanted or carried.
-    pub len: u64,
-    /// The service's.
-    pub flags: u32,
-    /// Zero: a receiver refuses anything else.
-    pub reserved: u32,
-}
-
-/// A part of a payload: bytes that are copied, or a range of a buffer that is not.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct rde_piece {
-    /// Bytes that are copied, at most 64 KiB in all pieces of a payload; NULL with a buffer.
-    pub data: *const c_void,
-    /// Bytes of the piece.
-    pub length: usize,
-    /// Registered memory, or zero.
-    pub buffer: rde_buffer,
-    /// Where the piece begins in the buffer, in bytes.
-    pub buffer_offset: u64,
-}
-
-/// What to call, with what, and where the reply goes. Set struct_size; fields that are not used are zero.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct rde_call_arguments {
-    /// sizeof(rde_call_arguments).
-    pub struct_size: u32,
-    /// RDE_CALL_ONE_WAY, RDE_CALL_ONCE or 0.
-    pub flags: u32,
-    /// The service's number of what is called.
-    pub method: u32,
-    /// Microseconds until the call times out, here and at the peer; 0 is never.
-    pub timeout_us: u32,
-    /// Travels with the call.
-    pub header: rde_rpc_header,
-    /// The payload, in the order in which it arrives.
-    pub pieces: *const rde_piece,
-    /// Pieces of the payload, at most RDE_PIECES_MAX.
-    pub piece_count: u32,
-    /// RDE_CALL_ONCE: the slot, below 1,024: it has one call at a time.
-    pub slot: u16,
-    /// Zero.
-    pub reserved: u16,
-    /// Where the reply's payload goes, until the completion; zero: inline, or a buffer of the library's.
-    pub reply: rde_buffer,
-    /// Where it begins in that buffer, in bytes.
-    pub reply_offset: u64,
-    /// Room for it, in bytes.
-    pub reply_capacity: u64,
-    /// RDE_CALL_ONCE: the slot's first call is 1, and each next one is one more. A repetition has the same number.
-    pub sequence: u32,
-    /// Zero.
-    pub reserved1: u32,
-    /// Returned as it is in the completion.
-    pub user_data: u64,
-}
-
-/// What an inbound call tells about itself. Set struct_size before asking.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct rde_call_details {
-    /// sizeof(rde_call_details), set by the caller.
-    pub struct_size: u32,
-    /// RDE_CALL_*.
-    pub flags: u32,
-    /// What is called.
-    pub method: u32,
-    /// Zero.
-    pub reserved: u32,
-    /// The session it came over.
-    pub session: rde_session,
-    /// What came with it.
-    pub header: rde_rpc_header,
-    /// Nanoseconds until the caller gives up; 0 without a deadline, 1 when it has passed.
-    pub left_ns: u64,
-    /// The payload, until the call is answered or released.
-    pub payload: rde_bytes,
-    /// The buffer that has the payload, for pieces and puts; zero for a short one. It goes with the call.
-    pub buffer: rde_buffer,
-}
-
 /// One submission; 96 bytes. Fields that an operation does not use are zero.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -516,14 +344,6 @@ unsafe impl Versioned for rde_context_details {
 // SAFETY: see above.
 unsafe impl Versioned for rde_session_details {
     const FIRST: usize = 712;
-}
-// SAFETY: see above.
-unsafe impl Versioned for rde_call_arguments {
-    const FIRST: usize = 96;
-}
-// SAFETY: see above.
-unsafe impl Versioned for rde_call_details {
-    const FIRST: usize = 80;
 }
 // SAFETY: see above.
 unsafe impl Versioned for rde_region_details {

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-/// Buckets of a [`Histogram`].
+/// Buckets of a histogram of durations.
 pub const BUCKETS: usize = 32;
 
 /// Upper bound of a histogram's first bucket in nanoseconds; each further bound is twice the one before.
