@@ -1,6 +1,6 @@
 //! A panic in each layer below the C ABI: what was asked for ends once with a status, the worker or the control thread
 //! that met it is stopped, everything else goes on. (`ffi_contract` has the layer above.)
-#![cfg(feature = "fault-injection")]
+#![cfg(debug_assertions)]
 
 mod common;
 

@@ -53,7 +53,7 @@ pub(super) fn guard_value<T>(fallback: T, body: impl FnOnce() -> T) -> T {
 
 fn run<T>(body: impl FnOnce() -> T) -> std::result::Result<T, String> {
     catch_unwind(AssertUnwindSafe(|| {
-        #[cfg(any(test, feature = "fault-injection"))]
+        #[cfg(any(test, debug_assertions))]
         fault::check();
         body()
     }))
@@ -97,7 +97,7 @@ fn heal(id: u64) {
 }
 
 /// A panic that a test asks for.
-#[cfg(any(test, feature = "fault-injection"))]
+#[cfg(any(test, debug_assertions))]
 pub mod fault {
     use std::cell::Cell;
 

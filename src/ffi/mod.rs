@@ -36,6 +36,6 @@ mod guard;
 mod kv_request;
 mod layout;
 
-#[cfg(feature = "fault-injection")]
+#[cfg(debug_assertions)]
 pub use guard::fault;
 use guard::{guard, guard_close, guard_value};

@@ -307,9 +307,9 @@ fn a_panic_in_the_thread_is_contained() {
         if by_keys {
             client.control.import(&link, &client.desk.inbox, 3, ask(3));
         } else {
-            #[cfg(feature = "fault-injection")]
+            #[cfg(debug_assertions)]
             server.control.inject_panic();
-            #[cfg(not(feature = "fault-injection"))]
+            #[cfg(not(debug_assertions))]
             continue;
         }
         let mut answers = [server.desk.next(), server.desk.next()];

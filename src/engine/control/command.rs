@@ -95,7 +95,7 @@ pub(crate) enum Command {
         inbox: Arc<Notices>,
     },
     Stop,
-    #[cfg(any(test, feature = "fault-injection"))]
+    #[cfg(any(test, debug_assertions))]
     Panic,
 }
 

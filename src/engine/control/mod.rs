@@ -246,7 +246,7 @@ impl Control {
     }
 
     /// Makes the control thread panic, so that tests can see it contained.
-    #[cfg(any(test, feature = "fault-injection"))]
+    #[cfg(any(test, debug_assertions))]
     pub fn inject_panic(&self) {
         self.ask(Command::Panic);
     }

@@ -297,7 +297,7 @@ impl Reactor {
             Command::Resolved { dial, result } => self.on_resolved(dial, result),
             Command::Forget { inbox } => self.forget(&inbox),
             Command::Stop => self.stopping = true,
-            #[cfg(any(test, feature = "fault-injection"))]
+            #[cfg(any(test, debug_assertions))]
             #[allow(clippy::panic, reason = "the fault that tests inject")]
             Command::Panic => panic!("injected into the control thread"),
             command => self.on_link_command(command),
