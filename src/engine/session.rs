@@ -20,6 +20,8 @@ pub struct Session {
     accepted: bool,
     address: Box<str>,
     state: AtomicU8,
+    /// Whether its close was ordered.
+    closing: AtomicBool,
     /// Whether it holds one of the context's session slots.
     slot: AtomicBool,
     place: AtomicU64,
@@ -64,6 +66,7 @@ impl Session {
             accepted,
             address: address.into(),
             state: AtomicU8::new(SessionState::Connecting as u8),
+            closing: AtomicBool::new(false),
             slot: AtomicBool::new(true),
             place: AtomicU64::new(0),
             link: OnceLock::new(),
@@ -139,7 +142,15 @@ impl Session {
         if matches!(self.state(), SessionState::Closing | SessionState::Closed) {
             return Status::WrongState;
         }
-        worker.order(Order::Close(self.clone(), user_data))
+        // Of several callers one orders it: its completion is the last of the session.
+        if self.closing.swap(true, Ordering::AcqRel) {
+            return Status::WrongState;
+        }
+        let status = worker.order(Order::Close(self.clone(), user_data));
+        if status != Status::Ok {
+            self.closing.store(false, Ordering::Release);
+        }
+        status
     }
 
     /// What it tells about itself.
