@@ -100,11 +100,11 @@ impl<'k> Sought<'k> {
             return Err(Damage::new(at, "a key shares more than there is"));
         }
         self.last = Some(shared + suffix.len());
-        // It differs from the last one where that one still agreed, so it is larger; or only after both differ.
-        if !restart && shared != self.common {
-            return Ok(if shared < self.common { Ordering::Greater } else { Ordering::Less });
+        // It has the byte by which the last one is smaller. (Keys may share more than they say: the bytes decide.)
+        if !restart && shared > self.common {
+            return Ok(Ordering::Less);
         }
-        let from = if restart { 0 } else { self.common };
+        let from = if restart { 0 } else { shared };
         let rest = &self.key[from..];
         let more = rest.iter().zip(suffix).take_while(|(a, b)| a == b).count();
         self.common = from + more;
@@ -188,6 +188,7 @@ mod tests {
             keys in prop::collection::btree_set(prop::collection::vec(0u8..3, 1..6), 1..40),
             sought in prop::collection::vec(0u8..3, 0..6),
             interval in 1usize..8,
+            less in prop::collection::vec(0usize..3, 40),
         ) {
             let keys: Vec<&Vec<u8>> = keys.iter().collect::<BTreeSet<_>>().into_iter().collect();
             let mut look = Sought::new(&sought);
@@ -197,6 +198,8 @@ mod tests {
                     true => 0,
                     false => key.iter().zip(keys[i - 1]).take_while(|(a, b)| a == b).count(),
                 };
+                // Other writers may share less than they could.
+                let shared = shared.saturating_sub(less[i]);
                 let order = look.next(restart, shared, &key[shared..], 0).unwrap();
                 prop_assert_eq!(order, key.as_slice().cmp(&sought));
                 if order != Ordering::Less {
