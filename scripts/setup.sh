@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, on Debian and its like; elsewhere says what to install. Silent when all is there.
-# `setup.sh bench` adds what raw UCX and RocksDB are measured with.
+# `setup.sh bench` adds what raw UCX and RocksDB are measured with, `setup.sh check` a nightly toolchain with Miri, and cargo-fuzz.
 set -euo pipefail
 
 # Programs to build and test with, and the Debian packages that have them.
@@ -62,3 +62,9 @@ fi
 for component in rustfmt clippy; do
     cargo "${component/rustfmt/fmt}" --version > /dev/null 2>&1 || rustup component add "$component"
 done
+if [[ ${1:-} == check ]]; then
+    command -v rustup > /dev/null || { echo "rustup is missing: install it from https://rustup.rs" >&2; exit 1; }
+    cargo +nightly --version > /dev/null 2>&1 || rustup toolchain install nightly --profile minimal
+    cargo +nightly miri --version > /dev/null 2>&1 || rustup component add --toolchain nightly miri rust-src
+    cargo fuzz --version > /dev/null 2>&1 || cargo install --locked cargo-fuzz
+fi
