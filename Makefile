@@ -31,9 +31,10 @@ all: lib $(EXAMPLES)
 setup:
 	@scripts/setup.sh
 
-# cargo decides what is out of date. Programs ask for the SONAME, which cargo does not name files after.
+# cargo decides what is out of date. Programs ask for the SONAME, which cargo does not name files after. For tests, with one
+# of them: what tests need turns on features of dependencies, and all would be built a second time without.
 lib:
-	$(CARGO) build --locked --profile $(PROFILE)
+	$(CARGO) build --locked --profile $(PROFILE) $(if $(filter dev,$(PROFILE)),--lib --bins --test header)
 	@ln -sf librdma_engine.so $(OUT)/$(SONAME)
 
 # include/rdma_engine.h and abi/exports.txt from src/ffi.
@@ -69,8 +70,7 @@ test:
 	tests/tree.sh
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --lib --no-default-features -- -D warnings
-	$(CARGO) test --locked -p rdma-engine -p ucx-sys
-	$(CARGO) test --locked --features fault-injection --test panics
+	tests/ahead.sh $(CARGO) test --locked -p rdma-engine -p ucx-sys
 	tests/tier.sh
 	tests/netns.sh
 	tests/install.sh
@@ -78,7 +78,7 @@ test:
 	tests/seaweedfs.sh
 	tests/readme.sh
 
-# What takes longer: fuzzing, Miri, documentation as errors. Sanitizers and valgrind are in `test`.
+# What takes longer: fuzzing, Miri, documentation as errors. Installs a nightly toolchain and cargo-fuzz if they are missing. Sanitizers and valgrind are in `test`.
 check: test
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --workspace
 	RDE_SLOW=1 PROFILE=dev tests/seaweedfs.sh

@@ -7,7 +7,9 @@ cd "$(dirname "$0")/.."
 trap 'echo "go.sh: line $LINENO failed" >&2' ERR
 prefix=${1:-}
 if [[ -z $prefix ]]; then
-    prefix=$(mktemp -d)
+    # The same folder each time: Go keeps what pkg-config said once.
+    prefix=$PWD/target/go
+    rm -rf "$prefix"
     trap 'rm -rf "$prefix"' EXIT
     make --no-print-directory -s install PREFIX="$prefix"
 fi
