@@ -59,6 +59,8 @@ func stopServer() {
 		server.process.Wait()
 		server.process = nil
 		os.RemoveAll(server.folder)
+		// SeaweedFS makes it at a fixed place, and leaves it there.
+		os.Remove(fmt.Sprintf("/tmp/seaweedfs-volume-grpc-%d.sock", volumePort+10000))
 	}
 }
 

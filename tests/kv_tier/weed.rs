@@ -34,6 +34,9 @@ impl Drop for Weed {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // SeaweedFS makes it at a fixed place, and leaves it there.
+        let grpc = self.ports[1] + GRPC_OFFSET;
+        let _ = std::fs::remove_file(format!("/tmp/seaweedfs-volume-grpc-{grpc}.sock"));
     }
 }
 
@@ -78,7 +81,7 @@ fn spawn(program: &Path, folder: &Path, ports: [u16; 4]) -> Child {
     for (name, port) in [("master", master), ("volume", volume), ("filer", filer), ("s3", s3)] {
         command.arg(format!("-{name}.port={port}"));
     }
-    command.current_dir(folder).env("HOME", folder);
+    command.current_dir(folder).env("HOME", folder).env("TMPDIR", folder);
     command
         .stdout(log.try_clone().unwrap())
         .stderr(log)

@@ -26,6 +26,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // SeaweedFS makes it at a fixed place, and leaves it there.
+        let grpc = self.volume.port() + GRPC_OFFSET;
+        let _ = std::fs::remove_file(format!("/tmp/seaweedfs-volume-grpc-{grpc}.sock"));
     }
 }
 
@@ -55,6 +58,7 @@ fn spawn(weed: &Path, dir: &Path, master: u16, volume: u16) -> Child {
         .arg(format!("-volume.port={volume}"))
         .current_dir(dir)
         .env("HOME", dir)
+        .env("TMPDIR", dir)
         .stdout(log.try_clone().unwrap())
         .stderr(log)
         .spawn()

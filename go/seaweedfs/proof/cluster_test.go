@@ -123,6 +123,8 @@ func (c *cluster) kill() {
 		c.process.Process.Kill()
 		<-c.exited
 		c.process = nil
+		// SeaweedFS makes it at a fixed place, and leaves it there.
+		os.Remove(fmt.Sprintf("/tmp/seaweedfs-volume-grpc-%d.sock", c.volume+10000))
 	}
 	if c.t.Failed() && c.dir != "" {
 		if log, err := os.ReadFile(filepath.Join(c.dir, "weed.log")); err == nil {
