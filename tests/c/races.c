@@ -207,7 +207,26 @@ static void from_the_loop(uint32_t ways) {
     remove_socket();
 }
 
+/* Two closes of one session, before the worker has looked at the first: one is told OK, and one completion comes. */
+static void twice(void) {
+    rde_completion done;
+    if (!pair_open(&pair, "unix", RDE_WORKER_POLLED, 0)) return;
+    CHECK_STATUS(OK, rde_session_close(pair.at_client, 1));
+    CHECK(rde_session_close(pair.at_client, 2) < 0);
+    if (await_ok(&pair.client, &pair.server, RDE_OP_SESSION_CLOSED, 1, &done)) CHECK(done.value == pair.at_client.id);
+    /* What was ordered before it has come when this has. */
+    rde_request nop = {.user_data = 3, .op = RDE_OP_NOP};
+    uint32_t accepted = 0;
+    CHECK_STATUS(OK, rde_worker_submit(pair.client.worker, &nop, 1, &accepted));
+    if (await_ok(&pair.client, &pair.server, RDE_OP_NOP, 3, &done)) CHECK(pair.client.count == 0);
+    side_close(&pair.client);
+    side_close(&pair.server);
+    remove_socket();
+}
+
 int main(void) {
+    twice();
+    shown("one of two closes is told OK");
     for (int i = 0; i < 5; i++) {
         closes(0);
         closes(RDE_WORKER_POLLED);
