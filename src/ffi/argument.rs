@@ -120,6 +120,8 @@ pub(super) unsafe fn bytes<'a>(bytes: rde_bytes, limit: usize, name: &str) -> Re
     if bytes.data.is_null() {
         return Err(invalid(format!("{name} is NULL with a length of {}", bytes.len)));
     }
+    // No allocation is longer than isize::MAX.
+    let limit = limit.min(isize::MAX as usize);
     if bytes.len > limit {
         return Err(invalid(format!("{name} is {} bytes long, over the limit of {limit}", bytes.len)));
     }
@@ -319,6 +321,9 @@ mod tests {
         for bad in [dangling, missing, latin] {
             assert_eq!(check(bad), Err(Status::InvalidArgument));
         }
+        // SAFETY: refused by its length.
+        let endless = unsafe { super::bytes(dangling, usize::MAX, "data") };
+        assert_eq!(endless.unwrap_err().status, Status::InvalidArgument);
         assert!(array(std::ptr::null::<u64>(), 0, 1, "requests").is_ok());
         assert!(array(std::ptr::null::<u64>(), 1, 1, "requests").is_err());
         assert!(array(std::ptr::without_provenance::<u64>(12), 1, 1, "requests").is_err());

@@ -89,7 +89,21 @@ static void requests(void) {
     CHECK_STATUS(INVALID_ARGUMENT, rde_worker_submit(pair.client.worker, &request, RDE_BATCH_MAX + 1, &accepted));
     CHECK_STATUS(INVALID_ARGUMENT, rde_send(pair.at_client, (rde_bytes){NULL, 3}, (rde_buffer){0}, 0, 0, 1));
     CHECK(accepted == 9);
-    shown("unknown operations and flags, and data that is not there");
+    /* Lengths that add up to more than any memory has. */
+    rde_piece pieces[RDE_PIECES_MAX];
+    rde_call_arguments call = RDE_CALL_ARGUMENTS_INIT;
+    for (int i = 0; i < RDE_PIECES_MAX; i++) pieces[i] = (rde_piece){.data = small, .length = SIZE_MAX / 32};
+    call.pieces = pieces;
+    call.piece_count = RDE_PIECES_MAX;
+    CHECK_STATUS(INVALID_ARGUMENT, rde_call(pair.at_client, &call));
+    rde_needle_result needle = {.length = SIZE_MAX};
+    CHECK_STATUS(INVALID_ARGUMENT, rde_needle_check(&needle, small, SIZE_MAX));
+    rde_session session = {7};
+    static const char *const addresses[] = {"", "tcp://", "gopher://host:1", "tcp://1.2.3.4", "tcp://host:65536", "unix://a"};
+    for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++)
+        CHECK_STATUS(INVALID_ARGUMENT, rde_session_connect(pair.client.worker, text(addresses[i]), 1, &session, NULL));
+    CHECK(session.id == 7);
+    shown("unknown operations and flags, data that is not there, and addresses that are none");
 }
 
 static void ranges(void) {

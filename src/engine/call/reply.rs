@@ -108,14 +108,14 @@ pub(in crate::engine) fn gather(context: &Context, pieces: &[Piece<'_>]) -> Resu
         let length = match piece.source().ok_or(Status::InvalidArgument)? {
             Source::Bytes(bytes) => {
                 copied += bytes.len() as u64;
+                if copied > limits::COPIED_MESSAGE as u64 {
+                    return Err(Status::InvalidArgument);
+                }
                 bytes.len() as u64
             }
             Source::Buffer(_, _, length) => length,
         };
         total = total.checked_add(length).ok_or(Status::OutOfRange)?;
-    }
-    if copied > limits::COPIED_MESSAGE as u64 {
-        return Err(Status::InvalidArgument);
     }
     let body = match pieces {
         _ if total <= SHORT as u64 => Local::Inline(short(pieces)?),
