@@ -38,9 +38,7 @@ impl Session {
     /// Opens a session to `address` (`tcp://host:port`, `unix:///path`) on `worker`. Returns at once; the completion
     /// `SessionConnect` says how it went. To a peer that is already connected it costs no round trip.
     pub fn connect(worker: &Arc<Worker>, address: &str, user_data: u64) -> Result<Arc<Session>> {
-        if address.is_empty() || address.len() > crate::limits::ADDRESS_TEXT {
-            return Err(Error::new(Status::InvalidArgument, "an address is 1 to 512 bytes long"));
-        }
+        super::control::Address::parse(address)?;
         worker.context().take_session()?;
         let session = Session::create(worker, address, user_data, false)?;
         match worker.order(Order::Connect(session.clone())) {
