@@ -514,7 +514,7 @@ typedef struct {
     uint32_t flags;
     /** Shown to peers and in metrics; at most 64 bytes, for the call. */
     rde_bytes name;
-    /** UCX network devices ("mlx5_0:1,eth0"), for the call; empty takes those that the addresses in use belong to. */
+    /** UCX network devices ("mlx5_0:1,eth0"), at most 255 bytes, for the call; empty takes those that the addresses in use belong to. */
     rde_bytes devices;
     /** RDE_TRANSPORT_*; 0 is all. */
     uint32_t transports;
@@ -522,13 +522,13 @@ typedef struct {
     uint32_t ways;
     /** Bytes of registered memory that the context may allocate; 0 is 1 GiB. */
     uint64_t memory_limit_bytes;
-    /** Sessions, dialled and accepted; 0 is 10,000. */
+    /** Sessions, dialled and accepted; 0 is 10,000, at most 1,048,576. */
     uint32_t max_sessions;
-    /** Keys that may be exported at a time; 0 is 100,000. */
+    /** Keys that may be exported at a time; 0 is 100,000, at most 16,777,216. */
     uint32_t max_exports;
-    /** A peer that is silent for this long is lost; 0 is 3 s. */
+    /** A peer that is silent for this long is lost; 0 is 3 s, else 10 ms to an hour. */
     uint64_t keepalive_ns;
-    /** Until a dial gives up; 0 is 5 s. */
+    /** Until a dial gives up; 0 is 5 s, else 10 ms to an hour. */
     uint64_t connect_timeout_ns;
     /** A session without an operation for this long is closed; 0 is never. */
     uint64_t idle_timeout_ns;
@@ -536,7 +536,7 @@ typedef struct {
     uint64_t max_message_bytes;
     /** Bytes of the payloads of one session's calls that wait for their answer here; 0 is 64 MiB. */
     uint64_t max_call_bytes;
-    /** Calls of one session that wait for their answer here; 0 is 1,024. */
+    /** Calls of one session that wait for their answer here; 0 is 1,024, at most 262,144. */
     uint32_t max_calls;
     /** Zero. */
     uint32_t reserved0;
@@ -608,11 +608,11 @@ typedef struct {
     uint32_t struct_size;
     /** RDE_WORKER_* or 0. */
     uint32_t flags;
-    /** Requests that may wait to be taken by the worker; 0 is 4,096. */
+    /** Requests that may wait to be taken by the worker; 0 is 4,096, at most 1,048,576. */
     uint32_t submission_capacity;
-    /** Requests that may be accepted and not yet polled; 0 is 16,384. */
+    /** Requests that may be accepted and not yet polled; 0 is 16,384, at most 1,048,576. */
     uint32_t completion_capacity;
-    /** How long an idle worker's thread spins before it sleeps; 0 is 50 µs. */
+    /** How long an idle worker's thread spins before it sleeps; 0 is 50 µs, at most 1 s. */
     uint64_t spin_ns;
     /** Zero. */
     uint64_t reserved[4];
@@ -753,7 +753,7 @@ typedef struct {
     rde_bytes file;
     /** More `name=value` lines, after those of the file: `store_path=/data`. Without any store path it is in memory. */
     rde_bytes lines;
-    /** Bytes of pages that each shard keeps; 0 is 128 MiB. */
+    /** Bytes of pages that each shard keeps; 0 is 128 MiB, at most 1 TiB. */
     uint64_t cache_bytes;
     /** Bytes that a store in memory may take, each shard; 0 is 1 GiB. */
     uint64_t memory_limit_bytes;
@@ -763,9 +763,9 @@ typedef struct {
     uint64_t archive_interval_ns;
     /** Scheduled archives that are kept; 0 is 100. */
     uint32_t archives_kept;
-    /** Requests that wait for a shard, reads and writes each; 0 is 4,096. */
+    /** Requests that wait for a shard, reads and writes each; 0 is 4,096, at most 1,048,576. */
     uint32_t submission_capacity;
-    /** Requests that may be accepted and not yet polled; 0 is 16,384. */
+    /** Requests that may be accepted and not yet polled; 0 is 16,384, at most 1,048,576. */
     uint32_t completion_capacity;
     /** Zero. */
     uint32_t reserved0;

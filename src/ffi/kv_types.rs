@@ -92,7 +92,7 @@ pub struct rde_kv_options {
     pub file: rde_bytes,
     /// More `name=value` lines, after those of the file: `store_path=/data`. Without any store path it is in memory.
     pub lines: rde_bytes,
-    /// Bytes of pages that each shard keeps; 0 is 128 MiB.
+    /// Bytes of pages that each shard keeps; 0 is 128 MiB, at most 1 TiB.
     pub cache_bytes: u64,
     /// Bytes that a store in memory may take, each shard; 0 is 1 GiB.
     pub memory_limit_bytes: u64,
@@ -102,9 +102,9 @@ pub struct rde_kv_options {
     pub archive_interval_ns: u64,
     /// Scheduled archives that are kept; 0 is 100.
     pub archives_kept: u32,
-    /// Requests that wait for a shard, reads and writes each; 0 is 4,096.
+    /// Requests that wait for a shard, reads and writes each; 0 is 4,096, at most 1,048,576.
     pub submission_capacity: u32,
-    /// Requests that may be accepted and not yet polled; 0 is 16,384.
+    /// Requests that may be accepted and not yet polled; 0 is 16,384, at most 1,048,576.
     pub completion_capacity: u32,
     /// Zero.
     pub reserved0: u32,

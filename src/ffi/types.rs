@@ -110,7 +110,7 @@ pub struct rde_context_options {
     pub flags: u32,
     /// Shown to peers and in metrics; at most 64 bytes, for the call.
     pub name: rde_bytes,
-    /// UCX network devices ("mlx5_0:1,eth0"), for the call; empty takes those that the addresses in use belong to.
+    /// UCX network devices ("mlx5_0:1,eth0"), at most 255 bytes, for the call; empty takes those that the addresses in use belong to.
     pub devices: rde_bytes,
     /// RDE_TRANSPORT_*; 0 is all.
     pub transports: u32,
@@ -118,13 +118,13 @@ pub struct rde_context_options {
     pub ways: u32,
     /// Bytes of registered memory that the context may allocate; 0 is 1 GiB.
     pub memory_limit_bytes: u64,
-    /// Sessions, dialled and accepted; 0 is 10,000.
+    /// Sessions, dialled and accepted; 0 is 10,000, at most 1,048,576.
     pub max_sessions: u32,
-    /// Keys that may be exported at a time; 0 is 100,000.
+    /// Keys that may be exported at a time; 0 is 100,000, at most 16,777,216.
     pub max_exports: u32,
-    /// A peer that is silent for this long is lost; 0 is 3 s.
+    /// A peer that is silent for this long is lost; 0 is 3 s, else 10 ms to an hour.
     pub keepalive_ns: u64,
-    /// Until a dial gives up; 0 is 5 s.
+    /// Until a dial gives up; 0 is 5 s, else 10 ms to an hour.
     pub connect_timeout_ns: u64,
     /// A session without an operation for this long is closed; 0 is never.
     pub idle_timeout_ns: u64,
@@ -132,7 +132,7 @@ pub struct rde_context_options {
     pub max_message_bytes: u64,
     /// Bytes of the payloads of one session's calls that wait for their answer here; 0 is 64 MiB.
     pub max_call_bytes: u64,
-    /// Calls of one session that wait for their answer here; 0 is 1,024.
+    /// Calls of one session that wait for their answer here; 0 is 1,024, at most 262,144.
     pub max_calls: u32,
     /// Zero.
     pub reserved0: u32,
@@ -150,11 +150,11 @@ pub struct rde_worker_options {
     pub struct_size: u32,
     /// RDE_WORKER_* or 0.
     pub flags: u32,
-    /// Requests that may wait to be taken by the worker; 0 is 4,096.
+    /// Requests that may wait to be taken by the worker; 0 is 4,096, at most 1,048,576.
     pub submission_capacity: u32,
-    /// Requests that may be accepted and not yet polled; 0 is 16,384.
+    /// Requests that may be accepted and not yet polled; 0 is 16,384, at most 1,048,576.
     pub completion_capacity: u32,
-    /// How long an idle worker's thread spins before it sleeps; 0 is 50 µs.
+    /// How long an idle worker's thread spins before it sleeps; 0 is 50 µs, at most 1 s.
     pub spin_ns: u64,
     /// Zero.
     pub reserved: [u64; 4],
