@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"rdma-engine/rdmaengine"
@@ -74,21 +73,7 @@ func (e *engine) batch(f *files, some int) sample {
 
 // parallel has some goroutines read, a needle each at a time.
 func (e *engine) parallel(f *files, goroutines int) sample {
-	const each = 10
-	return measure(each*goroutines, f.size, func(*[]float64) {
-		var group sync.WaitGroup
-		for g := range goroutines {
-			group.Add(1)
-			first := f.turn()
-			go func() {
-				defer group.Done()
-				for i := range each {
-					e.read(f.ids[(first+i*goroutines)%len(f.ids)], f.size, int64(g*f.size))
-				}
-			}()
-		}
-		group.Wait()
-	})
+	return f.inParallel(goroutines, func(goroutine, file int) { e.read(f.ids[file], f.size, int64(goroutine*f.size)) })
 }
 
 // overC is what Go adds to the same reads from C, in turn.

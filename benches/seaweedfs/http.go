@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -83,19 +82,5 @@ func httpMany(c httpClient, f *files, goroutines int) sample {
 	for i := range into {
 		into[i] = make([]byte, f.size)
 	}
-	const each = 10
-	return measure(each*goroutines, f.size, func(*[]float64) {
-		var group sync.WaitGroup
-		for g := range goroutines {
-			group.Add(1)
-			first := f.turn()
-			go func() {
-				defer group.Done()
-				for i := range each {
-					check(c.get(f.urls[(first+i*goroutines)%len(f.urls)], into[g]))
-				}
-			}()
-		}
-		group.Wait()
-	})
+	return f.inParallel(goroutines, func(goroutine, file int) { check(c.get(f.urls[file], into[goroutine])) })
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -83,6 +84,25 @@ type files struct {
 	ids  []string
 	urls []string
 	next int
+}
+
+// inParallel has some goroutines read, a file each at a time.
+func (f *files) inParallel(goroutines int, read func(goroutine, file int)) sample {
+	const each = 10
+	return measure(each*goroutines, f.size, func(*[]float64) {
+		var group sync.WaitGroup
+		for goroutine := range goroutines {
+			group.Add(1)
+			first := f.turn()
+			go func() {
+				defer group.Done()
+				for i := range each {
+					read(goroutine, (first+i*goroutines)%len(f.ids))
+				}
+			}()
+		}
+		group.Wait()
+	})
 }
 
 // turn is the place of the next file, one after the other.
