@@ -7,12 +7,16 @@
     reason = "a test that cannot go on has failed"
 )]
 
+#[path = "common/command.rs"]
+mod command;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use command::rde;
 use rdma_engine::engine::context::Context;
 use rdma_engine::engine::options::{ContextOptions, WorkerOptions};
 use rdma_engine::engine::request::{Completion, Op, Request};
@@ -23,17 +27,6 @@ use serde_json::Value;
 
 /// Nothing here waits longer; a hang is a failure, not a stuck build.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn rde() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rde"));
-    // What a developer has set must not change what the tests see.
-    for (name, _) in
-        std::env::vars().filter(|(name, _)| name.starts_with("RDE_") && name != "RDE_UCX_LIBRARY")
-    {
-        command.env_remove(name);
-    }
-    command
-}
 
 /// A folder of its own for each test.
 struct Folder(PathBuf);

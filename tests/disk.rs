@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "common/both.rs"]
+#[macro_use]
+mod both;
+
 use rdma_engine::Status;
 use rdma_engine::io::buffer::Buffer;
 use rdma_engine::io::disk::{Backend, Choice, Disk, Options};
@@ -12,25 +16,6 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-
-/// The same test over the ring, ignored where the kernel refuses one, and over threads.
-macro_rules! both {
-    ($($name:ident)*) => {
-        mod ring {
-            $(#[test]
-            #[cfg_attr(io_uring_refused, ignore = "the kernel refuses io_uring here")]
-            fn $name() {
-                super::$name(rdma_engine::io::disk::Choice::Ring);
-            })*
-        }
-        mod threads {
-            $(#[test]
-            fn $name() {
-                super::$name(rdma_engine::io::disk::Choice::Threads);
-            })*
-        }
-    };
-}
 
 both! {
     random_reads_and_writes_agree_with_a_model

@@ -8,6 +8,8 @@
 )]
 #![allow(dead_code, reason = "the writer is shared with the tests of volumes")]
 
+#[path = "common/command.rs"]
+mod command;
 #[path = "volume/writer.rs"]
 mod writer;
 
@@ -15,19 +17,10 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+use command::rde;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use writer::{Format, Put, Writer};
-
-fn rde() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rde"));
-    for (name, _) in
-        std::env::vars().filter(|(name, _)| name.starts_with("RDE_") && name != "RDE_UCX_LIBRARY")
-    {
-        command.env_remove(name);
-    }
-    command
-}
 
 struct Server {
     child: Child,

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "../common/both.rs"]
+#[macro_use]
+mod both;
 #[path = "../kv_support/mod.rs"]
 mod kv_support;
 
@@ -18,26 +21,6 @@ use rdma_engine::kv::batch::{Action, Op};
 use rdma_engine::kv::engine::{Backend, Choice, Engine, EngineOptions};
 use rdma_engine::kv::options::Options;
 use std::path::Path;
-
-/// The same tests over the ring, ignored where the kernel refuses one, and over threads.
-#[macro_export]
-macro_rules! both {
-    ($($name:ident)*) => {
-        mod ring {
-            $(#[test]
-            #[cfg_attr(io_uring_refused, ignore = "the kernel refuses io_uring here")]
-            fn $name() {
-                super::$name(rdma_engine::kv::engine::Choice::Ring);
-            })*
-        }
-        mod threads {
-            $(#[test]
-            fn $name() {
-                super::$name(rdma_engine::kv::engine::Choice::Threads);
-            })*
-        }
-    };
-}
 
 /// A small engine: one shard, a cache of 64 pages, no upkeep.
 fn small(io: Choice, path: &Path) -> EngineOptions {
