@@ -27,7 +27,7 @@ SONAME := librdma_engine.so.0
 
 all: lib $(EXAMPLES)
 
-# What is missing on this machine: a C compiler, UCX at run time, and tools of the tests.
+# What is missing on this machine: compilers, UCX at run time, and tools of the tests.
 setup:
 	@scripts/setup.sh
 
@@ -59,7 +59,8 @@ $(OUT)/c-examples/eloqstore: c-examples/eloqstore.cc include/rdma_engine.h inclu
 		-L$(OUT) -lrdma_engine -Wl,-rpath,'$$ORIGIN/..'
 
 # Two processes: a file through one-sided gets and puts, over shared memory and over TCP.
-demo: setup
+demo:
+	@scripts/setup.sh demo
 	@$(MAKE) --no-print-directory $(OUT)/c-examples/transfer
 	@c-examples/demo.sh $(OUT)/c-examples/transfer $(FILE)
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, on Debian and its like; elsewhere says what to install. Silent when all is there.
+# `setup.sh demo` leaves out what only tests need.
 # `setup.sh bench` adds what raw UCX and RocksDB are measured with, `setup.sh check` a nightly toolchain with Miri, and cargo-fuzz.
 set -euo pipefail
 
@@ -7,6 +8,7 @@ set -euo pipefail
 declare -A needed=(
     [gcc]=gcc [g++]=g++ [clang]=clang [pkg-config]=pkg-config [valgrind]=valgrind [git]=git [ip]=iproute2 [curl]=curl
 )
+[[ ${1:-} != demo ]] || needed=([gcc]=gcc)
 missing=()
 for program in "${!needed[@]}"; do
     PATH=$PATH:/sbin:/usr/sbin command -v "$program" > /dev/null || missing+=("${needed[$program]}")
@@ -46,8 +48,10 @@ install() {
 if ((${#missing[@]})); then install "${missing[@]}"; fi
 
 # The sanitizers' libraries come beside the compiler, under its version.
-asan=$(clang -print-file-name="libclang_rt.asan-$(uname -m).a")
-[[ -e $asan ]] || install "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
+if [[ ${1:-} != demo ]]; then
+    asan=$(clang -print-file-name="libclang_rt.asan-$(uname -m).a")
+    [[ -e $asan ]] || install "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
+fi
 
 if ! command -v cargo > /dev/null; then
     echo "Rust is missing: install rustup from https://rustup.rs, then run: rustup toolchain install stable" >&2
@@ -59,6 +63,7 @@ if [[ $(printf '%s\n' "$wanted" "$have" | sort -V | head -1) != "$wanted" ]]; th
     echo "Rust $have is too old: $wanted or newer is needed. Run: rustup update stable" >&2
     exit 1
 fi
+[[ ${1:-} != demo ]] || exit 0
 for component in rustfmt clippy; do
     cargo "${component/rustfmt/fmt}" --version > /dev/null 2>&1 || rustup component add "$component"
 done
