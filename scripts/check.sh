@@ -12,8 +12,8 @@ wanted=("$@")
 
 for target in "${wanted[@]}"; do
     if [[ $target == miri ]]; then
-        echo "== Miri: handles and queues"
-        cargo +nightly miri test --locked --lib --no-default-features -- handle queue ring
+        echo "== Miri: handles, inboxes and slots"
+        cargo +nightly miri test --locked --lib --no-default-features -- engine::{handle,inbox,slots}::
     else
         echo "== fuzz $target for $seconds s"
         # What it finds stays out of the tree: the first folder is written to.

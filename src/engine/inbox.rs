@@ -169,6 +169,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no poll")]
     fn writes_the_eventfd_only_for_a_sleeper() {
         let inbox = Inbox::new().unwrap();
         inbox.push(1).unwrap();
@@ -191,6 +192,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no poll")]
     fn no_push_is_slept_through() {
         const ITEMS: usize = 20_000;
         let inbox = Arc::new(Inbox::new().unwrap());
