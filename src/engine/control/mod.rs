@@ -203,25 +203,13 @@ impl Control {
 
     /// Hands the socket that comes to our listeners with this ticket to `inbox`, as [`Notice::Stream`] of `route`, once;
     /// until the link is lost.
-    pub fn expect_stream(
-        &self,
-        link: &Arc<Link>,
-        inbox: &Arc<Notices>,
-        route: u32,
-        ticket: [u8; TICKET],
-    ) {
+    pub fn expect_stream(&self, link: &Arc<Link>, inbox: &Arc<Notices>, route: u32, ticket: [u8; TICKET]) {
         self.ask(Command::ExpectStream { link: link.clone(), route, inbox: inbox.clone(), ticket });
     }
 
     /// Connects to where the link was dialled and shows the ticket. Answered by [`Notice::Stream`] or
     /// [`Notice::StreamFailed`], unless the control stops first.
-    pub fn open_stream(
-        &self,
-        link: &Arc<Link>,
-        inbox: &Arc<Notices>,
-        route: u32,
-        ticket: [u8; TICKET],
-    ) {
+    pub fn open_stream(&self, link: &Arc<Link>, inbox: &Arc<Notices>, route: u32, ticket: [u8; TICKET]) {
         self.ask(Command::OpenStream { link: link.clone(), route, inbox: inbox.clone(), ticket });
     }
 

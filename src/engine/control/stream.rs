@@ -98,7 +98,8 @@ impl Reactor {
         let to = link.peer_addr();
         let receiver = Receiver { link, route, inbox };
         let started = Message::Stream { ticket: *ticket }.encode().and_then(|words| {
-            let to = to.ok_or_else(|| Error::new(Status::Internal, "a stream to a peer without an address"))?;
+            let to =
+                to.ok_or_else(|| Error::new(Status::Internal, "a stream to a peer without an address"))?;
             let connecting = socket::start_connect(&Target::Tcp(to));
             Ok((words, connecting.map_err(|errno| lost("connect a stream", errno))?))
         });

@@ -88,11 +88,6 @@ impl Receiver {
         self.piece > 0 && self.incoming.front().is_some_and(Incoming::is_stuck)
     }
 
-    /// Whether a payload's bytes come next.
-    pub fn is_inside(&self) -> bool {
-        self.piece > 0
-    }
-
     /// Copies the next frame into `into`, if it has come: its length, and the payload that it announces.
     #[inline]
     pub fn take(

@@ -89,7 +89,6 @@ pub(super) fn receive(socket: &OwnedFd, into: &Span, at: usize, length: usize) -
 }
 
 fn counted(result: isize) -> Result<usize, Errno> {
-    usize::try_from(result).map_err(|_| {
-        Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
-    })
+    usize::try_from(result)
+        .map_err(|_| Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
 }

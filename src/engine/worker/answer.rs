@@ -215,7 +215,8 @@ impl Core {
         if self.fabrics.bury(fabric, endpoint) {
             return;
         }
-        let of = self.peers.ids(|peer| peer.fabric == fabric && peer.endpoint == Some(Endpoint::Ucx(endpoint)));
+        let of =
+            self.peers.ids(|peer| peer.fabric == fabric && peer.endpoint == Some(Endpoint::Ucx(endpoint)));
         for id in of {
             self.suspect(id);
         }

@@ -185,8 +185,7 @@ impl Fabrics {
     /// The UCX worker for a peer: its own on this host, else that of the network devices.
     pub fn open(&mut self, context: &Context, key: &FabricKey) -> Result<u64> {
         let of_ucx = |fabric: &Fabric| fabric.ucx().is_some();
-        let alike =
-            self.list.ids(|fabric| of_ucx(fabric) && fabric.key.is_shared() == key.is_shared());
+        let alike = self.list.ids(|fabric| of_ucx(fabric) && fabric.key.is_shared() == key.is_shared());
         let known = alike.iter().find(|id| self.list.get(**id).is_some_and(|fabric| fabric.key == *key));
         let (limit, advice) = match (key.is_shared(), known) {
             (false, Some(known)) => return Ok(*known),
@@ -356,7 +355,10 @@ impl Fabrics {
 
     #[inline]
     pub fn next_message(&mut self, fabric: u64, message: &mut Message) -> bool {
-        self.list.get_mut(fabric).and_then(Fabric::ucx_mut).is_some_and(|worker| worker.next_message_into(message))
+        self.list
+            .get_mut(fabric)
+            .and_then(Fabric::ucx_mut)
+            .is_some_and(|worker| worker.next_message_into(message))
     }
 
     /// Whether something has ended that was not taken.
