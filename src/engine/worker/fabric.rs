@@ -2,6 +2,7 @@
 //! memory has one queue a worker, and a process that is killed while it writes to it blocks it for ever; so each peer
 //! writes to its own, which goes when the peer does.
 
+mod carrier;
 mod streams;
 mod token;
 
@@ -21,14 +22,14 @@ use crate::engine::fabric::FabricKey;
 use crate::engine::inbox::Inbox;
 use crate::engine::ring::{RingReader, RingWriter};
 use crate::engine::slots::Slots;
-use crate::engine::stream::Stream;
 use crate::limits::{self, COMPACT_FRAME};
 use crate::status::{Error, Result, Status};
-use crate::ucx::{self, EndpointId, Message, Protocol, UcsStatus};
+use crate::ucx::{self, EndpointId, Message, UcsStatus};
 
+use self::carrier::Carrier;
+pub(super) use self::carrier::Endpoint;
 use self::streams::Streams;
 pub(super) use self::token::Token;
-use super::data::{Data, Rendezvous};
 
 /// Whether UCX still holds something of what was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,21 +48,6 @@ pub(super) struct Ended {
     pub value: u64,
 }
 
-/// Where frames to a peer go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Endpoint {
-    /// By UCX.
-    Ucx(EndpointId),
-    /// By the fabric's stream: it has one peer.
-    Stream,
-}
-
-/// What carries the frames of a fabric.
-enum Carrier {
-    Ucx(Box<ucx::Worker<Span>>),
-    Stream(Box<Stream>),
-}
-
 struct Fabric {
     key: FabricKey,
     carrier: Carrier,
@@ -70,46 +56,6 @@ struct Fabric {
     writer: Option<RingWriter>,
     /// Endpoints of silent peers, to be closed when UCX says that they failed.
     abandoned: Vec<EndpointId>,
-}
-
-impl Fabric {
-    fn ucx(&self) -> Option<&ucx::Worker<Span>> {
-        match &self.carrier {
-            Carrier::Ucx(worker) => Some(worker),
-            Carrier::Stream(_) => None,
-        }
-    }
-
-    #[inline]
-    fn ucx_mut(&mut self) -> Option<&mut ucx::Worker<Span>> {
-        match &mut self.carrier {
-            Carrier::Ucx(worker) => Some(worker),
-            Carrier::Stream(_) => None,
-        }
-    }
-
-    fn stream(&self) -> Option<&Stream> {
-        match &self.carrier {
-            Carrier::Stream(stream) => Some(stream),
-            Carrier::Ucx(_) => None,
-        }
-    }
-
-    #[inline]
-    fn stream_mut(&mut self) -> Option<&mut Stream> {
-        match &mut self.carrier {
-            Carrier::Stream(stream) => Some(stream),
-            Carrier::Ucx(_) => None,
-        }
-    }
-
-    /// Whether something may still be used of what its peer's operations named.
-    fn is_in_use(&self) -> bool {
-        match &self.carrier {
-            Carrier::Ucx(worker) => worker.in_flight() > 0,
-            Carrier::Stream(stream) => stream.has_ended(),
-        }
-    }
 }
 
 /// A fabric whose only peer was lost: it goes when UCX has let go of everything, or the peer's process has ended.
@@ -383,85 +329,6 @@ impl Fabrics {
         self.list.get_mut(fabric)?.ucx_mut()?.next_failure()
     }
 
-    /// Sends a frame alone; see [`ucx::Worker::send_short`].
-    #[inline]
-    pub fn send_short(
-        &mut self,
-        fabric: u64,
-        endpoint: Endpoint,
-        frame: &[u8],
-        token: Token,
-    ) -> Option<bool> {
-        match (&mut self.list.get_mut(fabric)?.carrier, endpoint) {
-            (Carrier::Ucx(worker), Endpoint::Ucx(id)) => worker.send_short(id, frame, token.pack()),
-            (Carrier::Stream(stream), _) => stream.post(frame, Vec::new(), 0).ok().map(|()| true),
-            _ => None,
-        }
-    }
-
-    /// Sends a frame by the peer's ring; `false` when there is none, or no room in it.
-    #[inline]
-    pub fn put_short(&mut self, fabric: u64, frame: &[u8]) -> bool {
-        let writer = self.list.get_mut(fabric).and_then(|of| of.writer.as_mut());
-        writer.is_some_and(|writer| writer.put(frame))
-    }
-
-    /// Sends a frame, with bytes beside it or without.
-    pub fn send(
-        &mut self,
-        fabric: u64,
-        endpoint: Endpoint,
-        frame: &[u8],
-        span: Option<Span>,
-        token: Token,
-    ) -> std::result::Result<Started, Status> {
-        match (&mut self.list.get_mut(fabric).ok_or(Status::ConnectionLost)?.carrier, endpoint) {
-            (Carrier::Ucx(worker), Endpoint::Ucx(id)) => {
-                started(worker.send(id, frame, span, token.pack(), Protocol::Auto))
-            }
-            (Carrier::Stream(stream), _) => post(stream, frame, span.into_iter().collect(), token),
-            _ => Err(Status::Internal),
-        }
-    }
-
-    /// Sends a frame, with bytes beside it that lie in several places.
-    pub fn send_pieces(
-        &mut self,
-        fabric: u64,
-        endpoint: Endpoint,
-        frame: &[u8],
-        spans: Vec<Span>,
-        token: Token,
-    ) -> std::result::Result<Started, Status> {
-        match (&mut self.list.get_mut(fabric).ok_or(Status::ConnectionLost)?.carrier, endpoint) {
-            (Carrier::Ucx(worker), Endpoint::Ucx(id)) => {
-                started(worker.send_pieces(id, frame, spans, token.pack(), Protocol::Auto))
-            }
-            (Carrier::Stream(stream), _) => post(stream, frame, spans, token),
-            _ => Err(Status::Internal),
-        }
-    }
-
-    /// Fetches what a sender holds.
-    pub fn receive(
-        &mut self,
-        fabric: u64,
-        data: Data,
-        into: Span,
-        token: Token,
-    ) -> std::result::Result<Started, Status> {
-        let Data::Rendezvous(held) = data else { return Err(Status::Internal) };
-        match (&mut self.list.get_mut(fabric).ok_or(Status::ConnectionLost)?.carrier, held) {
-            (Carrier::Ucx(worker), Rendezvous::Ucx(held)) => {
-                started(worker.receive(held, into, token.pack()))
-            }
-            (Carrier::Stream(stream), Rendezvous::Stream(payload)) => {
-                stream.claim(&payload, into, token.pack()).map(|()| Started::Pending)
-            }
-            _ => Err(Status::ConnectionLost),
-        }
-    }
-
     /// The UCX worker itself, for remote memory access.
     pub fn worker(&mut self, fabric: u64) -> std::result::Result<&mut ucx::Worker<Span>, Status> {
         self.list.get_mut(fabric).and_then(Fabric::ucx_mut).ok_or(Status::ConnectionLost)
@@ -520,21 +387,6 @@ impl Fabrics {
         self.leaving.clear();
         self.list = Slots::new();
     }
-}
-
-/// Puts a frame on a stream. A peer that takes so little that not even our answers find room is cut off.
-fn post(
-    stream: &mut Stream,
-    frame: &[u8],
-    spans: Vec<Span>,
-    token: Token,
-) -> std::result::Result<Started, Status> {
-    let long = !spans.is_empty();
-    let posted = stream.post(frame, spans, token.pack());
-    if posted == Err(Status::QueueFull) && token == Token::Frame {
-        stream.give_up();
-    }
-    posted.map(|()| if long { Started::Pending } else { Started::Done })
 }
 
 /// Who was connected and cannot be reached any more is lost.

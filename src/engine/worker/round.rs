@@ -149,7 +149,8 @@ impl Core {
         if let Some(status) = self.fabrics.stream_failure(fabric) {
             self.stream_failed(fabric, status);
         }
-        self.fabrics.end_turn(fabric) || busy
+        self.fabrics.flush();
+        self.fabrics.has_moved(fabric) || busy
     }
 
     /// A stream has ended, or brought what is none of ours.

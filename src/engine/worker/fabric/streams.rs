@@ -26,6 +26,18 @@ pub(super) struct Streams {
     pub count: usize,
     /// Those that have something to read, when there are many.
     ready: Vec<u64>,
+    /// Those that were given frames since the last flush.
+    touched: Vec<u64>,
+}
+
+impl Streams {
+    /// A stream was given a frame.
+    #[inline]
+    pub fn touch(&mut self, fabric: u64) {
+        if self.touched.last() != Some(&fabric) {
+            self.touched.push(fabric);
+        }
+    }
 }
 
 fn failed(errno: rustix::io::Errno) -> Error {
@@ -102,12 +114,9 @@ impl Fabrics {
         }
     }
 
-    /// Ends a turn: what it made us say is sent. Whether anything happened.
-    pub fn end_turn(&mut self, fabric: u64) -> bool {
-        self.stream(fabric).is_some_and(|stream| {
-            stream.flush();
-            stream.has_moved()
-        })
+    /// Whether bytes moved in this turn of a stream.
+    pub fn has_moved(&mut self, fabric: u64) -> bool {
+        self.stream(fabric).is_some_and(|stream| stream.has_moved())
     }
 
     #[inline]
@@ -140,10 +149,13 @@ impl Fabrics {
         self.stream(fabric)?.take_failure()
     }
 
-    /// Sends what waits on all streams.
+    /// Sends what streams were given. Whoever gave it calls this, at the latest when it lets others go on.
+    #[inline]
     pub fn flush(&mut self) {
-        if self.streams.count > 0 {
-            self.list.values_mut().filter_map(Fabric::stream_mut).for_each(Stream::flush);
+        while let Some(fabric) = self.streams.touched.pop() {
+            if let Some(stream) = self.stream(fabric) {
+                stream.flush();
+            }
         }
     }
 
