@@ -1,6 +1,6 @@
-//! What is below a worker. Streams: one for each peer over TCP that has them too. UCX workers: one for each set of network devices, and one for each peer on this host. UCX's shared
-//! memory has one queue a worker, and a process that is killed while it writes to it blocks it for ever; so each peer
-//! writes to its own, which goes when the peer does.
+//! What is below a worker. Streams: one for each peer over TCP that has them too. UCX workers: one for each set of
+//! network devices, and one for each peer on this host. UCX's shared memory has one queue a worker, and a process that is
+//! killed while it writes to it blocks it for ever; so each peer writes to its own, which goes when the peer does.
 
 mod carrier;
 mod streams;
