@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -55,7 +54,7 @@ fn number_of(bytes: &[u8]) -> u64 {
     Frame::decode(bytes, Frame::announced(bytes).unwrap()).unwrap().frame.request.get()
 }
 
-fn filled(pool: &Arc<Pool>, length: usize, byte: u8) -> Span {
+fn filled(pool: &Pool, length: usize, byte: u8) -> Span {
     let span = pool.alloc(length as u64, 0).unwrap().whole().unwrap();
     span.copy_from_slice(0, &vec![byte; length]).unwrap();
     span
@@ -97,7 +96,7 @@ impl Way {
         Way { sending, expecting, sent: 0, gone: 0, payloads: 0, came: 0, claimed: VecDeque::new() }
     }
 
-    fn send(&mut self, pool: &Arc<Pool>, stream: &mut Stream) {
+    fn send(&mut self, pool: &Pool, stream: &mut Stream) {
         let (lengths, _) = plan(&mut self.sending);
         let length = lengths.iter().sum();
         let spans: Vec<Span> = lengths
@@ -110,7 +109,7 @@ impl Way {
         self.sent += 1;
     }
 
-    fn take(&mut self, pool: &Arc<Pool>, stream: &mut Stream) {
+    fn take(&mut self, pool: &Pool, stream: &mut Stream) {
         let mut into = [0; COMPACT_FRAME];
         while let Some((length, payload)) = stream.next(&mut into) {
             let (lengths, wanted) = plan(&mut self.expecting);
