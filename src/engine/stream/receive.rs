@@ -108,6 +108,10 @@ impl Receiver {
                     self.open_piece(length)?;
                     continue;
                 }
+                Part::Padding => {
+                    self.begin += used;
+                    continue;
+                }
                 Part::Frame(frame) => (frame, 0),
                 Part::Announcing(frame, length) => (frame, length),
             };

@@ -13,6 +13,9 @@ use crate::limits::{STREAM_OUTPUT, STREAM_PAYLOADS, STREAM_PIECE};
 /// Bytes sent before others have their turn.
 const TURN: usize = 2 << 20;
 
+/// Shorter pieces are sent where they are, aligned or not.
+const LONG: usize = 4 << 10;
+
 /// Memory for frames that is kept when they have gone.
 const KEEP: usize = 64 << 10;
 
@@ -51,6 +54,8 @@ pub(super) struct Sender {
     /// Frames that go behind those.
     behind: Vec<u8>,
     payloads: VecDeque<Payload>,
+    /// All bytes that have gone; it wraps.
+    total: usize,
 }
 
 impl Sender {
@@ -101,6 +106,10 @@ impl Sender {
     fn next_piece(&mut self) {
         if let (0, Some(payload)) = (self.piece, self.payloads.front()) {
             self.piece = payload.rest.min(STREAM_PIECE as u64) as usize;
+            if self.piece >= LONG {
+                let place = self.total.wrapping_add(self.ahead.len() - self.gone);
+                wire::put_padding(&mut self.ahead, place);
+            }
             wire::put_piece(&mut self.ahead, self.piece);
         }
     }
@@ -126,6 +135,7 @@ impl Sender {
 
     /// So many bytes have gone.
     fn advance(&mut self, count: usize, ended: &mut VecDeque<Ended>) {
+        self.total = self.total.wrapping_add(count);
         let frames = count.min(self.ahead.len() - self.gone);
         self.gone += frames;
         if self.gone < self.ahead.len() {
