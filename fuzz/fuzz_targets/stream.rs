@@ -11,10 +11,11 @@ fuzz_target!(|bytes: &[u8]| {
         assert!((8..=rest.len()).contains(&used));
         match part {
             Part::Frame(frame) => assert!(frame.len() <= COMPACT_FRAME && frame.len() + 8 == used),
-            Part::Announcing(frame, length) => {
+            Part::Announcing(frame, length) | Part::Offering(frame, length) => {
                 assert!(frame.len() <= COMPACT_FRAME && frame.len() + 8 == used && length > 0);
             }
             Part::Padding => assert!(used < 72),
+            Part::Fetch(_) | Part::Refuse(_) | Part::Comes(_) => assert!(used == 8),
             Part::Piece(length) => assert!((1..=STREAM_PIECE).contains(&length) && used == 8),
         }
         // The same, wherever the bytes end behind it; nothing, when they end before.

@@ -97,10 +97,19 @@ impl Stream {
     /// Puts a frame in line, with the bytes of `spans` as its payload; [`Stream::flush`] sends it. With a payload, an
     /// [`Ended`] with `token` follows. `ConnectionLost`; `QueueFull` when too much waits already.
     pub fn post(&mut self, frame: &[u8], spans: Vec<Span>, token: u64) -> Result<(), Status> {
+        self.put(frame, spans, token, false)
+    }
+
+    /// The same, but the payload goes only when the peer asks for it: for what it may not have memory for.
+    pub fn offer(&mut self, frame: &[u8], spans: Vec<Span>, token: u64) -> Result<(), Status> {
+        self.put(frame, spans, token, true)
+    }
+
+    fn put(&mut self, frame: &[u8], spans: Vec<Span>, token: u64, offer: bool) -> Result<(), Status> {
         if self.socket.is_none() {
             return Err(Status::ConnectionLost);
         }
-        if self.sender.post(frame, spans, token) { Ok(()) } else { Err(Status::QueueFull) }
+        if self.sender.post(frame, spans, token, offer) { Ok(()) } else { Err(Status::QueueFull) }
     }
 
     /// Sends what the socket takes.
@@ -119,6 +128,7 @@ impl Stream {
     /// A new turn of receiving; `ready`: there may be something to read.
     pub fn begin_turn(&mut self, ready: bool) {
         (self.turn, self.dry, self.moved) = (TURN, !ready, false);
+        self.receiver.refuse_dropped(&mut self.sender);
         self.flush();
     }
 
@@ -131,7 +141,7 @@ impl Stream {
     #[inline]
     pub fn next(&mut self, into: &mut [u8; COMPACT_FRAME]) -> Option<(usize, Option<Payload>)> {
         while self.socket.is_some() {
-            match self.receiver.take(into, &mut self.ended) {
+            match self.receiver.take(into, &mut self.sender, &mut self.ended) {
                 Ok(Some(taken)) => return Some(taken),
                 Ok(None) if self.dry || self.turn == 0 => return None,
                 Ok(None) => self.pull(),
@@ -161,7 +171,7 @@ impl Stream {
         if self.socket.is_none() {
             return Err(Status::ConnectionLost);
         }
-        self.receiver.claim(payload, into, token)
+        self.receiver.claim(payload, into, token, &mut self.sender)
     }
 
     /// The next thing that has ended.

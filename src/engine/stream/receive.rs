@@ -1,13 +1,14 @@
 //! The receiving half: frames as they come, and payloads straight to where they belong.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 
-use super::wire::{self, Part};
+use super::send::Sender;
+use super::wire::{self, Part, Word};
 use super::{Ended, socket};
 use crate::engine::buffer::Span;
 use crate::limits::{COMPACT_FRAME, STREAM_INPUT, STREAM_PAYLOADS};
@@ -20,6 +21,8 @@ const LAST_READS: u32 = 256;
 pub(in crate::engine) struct Payload {
     number: u64,
     length: u64,
+    /// Whether it comes only when it is claimed; the number is the offer's then.
+    offered: bool,
     /// Shared with the receiver, which sees that it was dropped.
     _wanted: Arc<()>,
 }
@@ -73,6 +76,9 @@ pub(super) struct Receiver {
     first: u64,
     /// Bytes of the oldest that come next.
     piece: usize,
+    /// Payloads that come when we ask for them, by number.
+    offers: BTreeMap<u32, Incoming>,
+    next_offer: u32,
 }
 
 impl Receiver {
@@ -80,7 +86,16 @@ impl Receiver {
     pub fn new(mut came: Vec<u8>) -> Receiver {
         let end = came.len();
         came.resize(end.max(STREAM_INPUT), 0);
-        Receiver { input: came, begin: 0, end, incoming: VecDeque::new(), first: 0, piece: 0 }
+        Receiver {
+            input: came,
+            begin: 0,
+            end,
+            incoming: VecDeque::new(),
+            first: 0,
+            piece: 0,
+            offers: BTreeMap::new(),
+            next_offer: 0,
+        }
     }
 
     /// Whether what comes next has no place to go yet.
@@ -93,6 +108,7 @@ impl Receiver {
     pub fn take(
         &mut self,
         into: &mut [u8; COMPACT_FRAME],
+        sender: &mut Sender,
         ended: &mut VecDeque<Ended>,
     ) -> Result<Option<(usize, Option<Payload>)>, Status> {
         loop {
@@ -102,23 +118,32 @@ impl Receiver {
             let Some((part, used)) = wire::decode(&self.input[self.begin..self.end])? else {
                 return Ok(None);
             };
-            let (frame, announced) = match part {
+            self.begin += used;
+            let (frame, announced, offered) = match part {
+                Part::Frame(frame) => (frame, 0, false),
+                Part::Announcing(frame, length) => (frame, length, false),
+                Part::Offering(frame, length) => (frame, length, true),
+                Part::Padding => continue,
                 Part::Piece(length) => {
-                    self.begin += used;
                     self.open_piece(length)?;
                     continue;
                 }
-                Part::Padding => {
-                    self.begin += used;
+                Part::Fetch(number) => {
+                    sender.answered(number, true, ended)?;
                     continue;
                 }
-                Part::Frame(frame) => (frame, 0),
-                Part::Announcing(frame, length) => (frame, length),
+                Part::Refuse(number) => {
+                    sender.answered(number, false, ended)?;
+                    continue;
+                }
+                Part::Comes(number) => {
+                    self.comes(number)?;
+                    continue;
+                }
             };
             into[..frame.len()].copy_from_slice(frame);
             let length = frame.len();
-            self.begin += used;
-            let payload = if announced > 0 { Some(self.announce(announced)?) } else { None };
+            let payload = if announced > 0 { Some(self.announce(announced, offered)?) } else { None };
             return Ok(Some((length, payload)));
         }
     }
@@ -131,25 +156,69 @@ impl Receiver {
         Ok(())
     }
 
-    fn announce(&mut self, length: u64) -> Result<Payload, Status> {
-        if self.incoming.len() >= STREAM_PAYLOADS {
+    fn announce(&mut self, length: u64, offered: bool) -> Result<Payload, Status> {
+        if self.incoming.len() + self.offers.len() >= STREAM_PAYLOADS {
             return Err(Status::Protocol);
         }
         let wanted = Arc::new(());
-        let number = self.first + self.incoming.len() as u64;
-        self.incoming.push_back(Incoming { rest: length, to: To::Open(wanted.clone()) });
-        Ok(Payload { number, length, _wanted: wanted })
+        let incoming = Incoming { rest: length, to: To::Open(wanted.clone()) };
+        let number = if offered {
+            let number = self.next_offer;
+            self.next_offer = number.wrapping_add(1);
+            self.offers.insert(number, incoming);
+            u64::from(number)
+        } else {
+            self.incoming.push_back(incoming);
+            self.first + self.incoming.len() as u64 - 1
+        };
+        Ok(Payload { number, length, offered, _wanted: wanted })
+    }
+
+    /// The payload of an offer that we asked for comes behind those that were announced.
+    fn comes(&mut self, number: u32) -> Result<(), Status> {
+        match self.offers.remove(&number) {
+            Some(incoming) if matches!(incoming.to, To::Span { .. }) => {
+                self.incoming.push_back(incoming);
+                Ok(())
+            }
+            _ => Err(Status::Protocol),
+        }
+    }
+
+    /// Offers that were dropped are refused.
+    pub fn refuse_dropped(&mut self, sender: &mut Sender) {
+        self.offers.retain(|number, offer| {
+            let dropped = matches!(&offer.to, To::Open(wanted) if Arc::strong_count(wanted) == 1);
+            if dropped {
+                sender.say(Word::Refuse, *number);
+            }
+            !dropped
+        });
     }
 
     /// Has an announced payload written into `into`, which is as long; `token` names its end.
-    pub fn claim(&mut self, payload: &Payload, into: Span, token: u64) -> Result<(), Status> {
+    pub fn claim(
+        &mut self,
+        payload: &Payload,
+        into: Span,
+        token: u64,
+        sender: &mut Sender,
+    ) -> Result<(), Status> {
         if into.len() as u64 != payload.length || !into.is_writable() {
             return Err(Status::Internal);
         }
-        let index = payload.number.checked_sub(self.first).ok_or(Status::ConnectionLost)?;
-        match self.incoming.get_mut(index as usize) {
+        let incoming = if payload.offered {
+            self.offers.get_mut(&(payload.number as u32))
+        } else {
+            let index = payload.number.checked_sub(self.first).ok_or(Status::ConnectionLost)?;
+            self.incoming.get_mut(index as usize)
+        };
+        match incoming {
             Some(incoming) if matches!(incoming.to, To::Open(_)) => {
                 incoming.to = To::Span { span: into, at: 0, token };
+                if payload.offered {
+                    sender.say(Word::Fetch, payload.number as u32);
+                }
                 Ok(())
             }
             _ => Err(Status::ConnectionLost),
@@ -238,8 +307,9 @@ impl Receiver {
 
     /// The stream has ended: what was to come will not.
     pub fn end(&mut self, ended: &mut VecDeque<Ended>) {
-        for incoming in self.incoming.drain(..) {
-            self.first += 1;
+        self.first += self.incoming.len() as u64;
+        let offers = std::mem::take(&mut self.offers).into_values();
+        for incoming in self.incoming.drain(..).chain(offers) {
             if let To::Span { token, .. } = incoming.to {
                 ended.push_back(Ended { token, received: true, good: false });
             }

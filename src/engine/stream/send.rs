@@ -1,14 +1,16 @@
 //! The sending half: frames in their order, and the payloads that they announced, in pieces between them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
 use super::socket::{self, Piece};
+use super::wire::{Comes, Word};
 use super::{Ended, wire};
 use crate::engine::buffer::Span;
 use crate::limits::{STREAM_OUTPUT, STREAM_PAYLOADS, STREAM_PIECE};
+use crate::status::Status;
 
 /// Bytes sent before others have their turn.
 const TURN: usize = 2 << 20;
@@ -54,6 +56,9 @@ pub(super) struct Sender {
     /// Frames that go behind those.
     behind: Vec<u8>,
     payloads: VecDeque<Payload>,
+    /// Payloads that nobody has asked for yet, by number.
+    offers: BTreeMap<u32, Payload>,
+    next_offer: u32,
     /// All bytes that have gone; it wraps.
     total: usize,
 }
@@ -64,19 +69,52 @@ impl Sender {
         self.gone < self.ahead.len() || !self.behind.is_empty() || !self.payloads.is_empty()
     }
 
-    /// Puts a frame in line, with a payload or none; `false` when too much waits already.
-    pub fn post(&mut self, frame: &[u8], spans: Vec<Span>, token: u64) -> bool {
+    /// Where the next frame goes.
+    fn out(&mut self) -> &mut Vec<u8> {
+        if self.piece > 0 { &mut self.behind } else { &mut self.ahead }
+    }
+
+    /// Puts a frame in line, with a payload that goes in turn or is offered, or with none; `false` when too much waits
+    /// already.
+    pub fn post(&mut self, frame: &[u8], spans: Vec<Span>, token: u64, offer: bool) -> bool {
         let length: usize = spans.iter().map(Span::len).sum();
         let waiting = self.ahead.len() + self.behind.len();
-        if waiting >= STREAM_OUTPUT || self.payloads.len() >= STREAM_PAYLOADS {
+        if waiting >= STREAM_OUTPUT || self.payloads.len() + self.offers.len() >= STREAM_PAYLOADS {
             return false;
         }
-        let out = if self.piece > 0 { &mut self.behind } else { &mut self.ahead };
-        wire::put_frame(out, frame, length > 0);
-        if length > 0 {
-            self.payloads.push_back(Payload { spans, next: (0, 0), rest: length as u64, token });
+        let payload = Payload { spans, next: (0, 0), rest: length as u64, token };
+        let comes = match (length, offer) {
+            (0, _) => Comes::Never,
+            (_, false) => Comes::InTurn,
+            (_, true) => Comes::Asked,
+        };
+        wire::put_frame(self.out(), frame, comes);
+        match comes {
+            Comes::Never => {}
+            Comes::InTurn => self.payloads.push_back(payload),
+            Comes::Asked => {
+                self.offers.insert(self.next_offer, payload);
+                self.next_offer = self.next_offer.wrapping_add(1);
+            }
         }
         true
+    }
+
+    /// Says something about an offer of the peer.
+    pub fn say(&mut self, word: Word, number: u32) {
+        wire::put_word(self.out(), word, number);
+    }
+
+    /// The peer wants an offer, or does not: then it counts as sent.
+    pub fn answered(&mut self, number: u32, wanted: bool, ended: &mut VecDeque<Ended>) -> Result<(), Status> {
+        let payload = self.offers.remove(&number).ok_or(Status::Protocol)?;
+        if wanted {
+            wire::put_word(self.out(), Word::Comes, number);
+            self.payloads.push_back(payload);
+        } else {
+            ended.push_back(Ended { token: payload.token, received: false, good: true });
+        }
+        Ok(())
     }
 
     /// Sends what the socket takes now, within one turn; how many bytes that were.
@@ -161,7 +199,8 @@ impl Sender {
 
     /// The stream has ended: what waited will never go.
     pub fn end(&mut self, ended: &mut VecDeque<Ended>) {
-        for payload in self.payloads.drain(..) {
+        let offers = std::mem::take(&mut self.offers).into_values();
+        for payload in self.payloads.drain(..).chain(offers) {
             ended.push_back(Ended { token: payload.token, received: false, good: false });
         }
         *self = Sender::default();

@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use super::wire::{Comes, Word};
 use super::*;
 use crate::engine::frame::{Compact, Frame, Kind};
 use crate::engine::pool::Pool;
@@ -66,8 +67,8 @@ fn bytes_of(span: &Span) -> Vec<u8> {
     bytes
 }
 
-/// Frame number `i`: what it carries, and whether the receiver wants it.
-fn plan(random: &mut Random) -> (Vec<usize>, bool) {
+/// Frame number `i`: what it carries, whether it is offered, and whether the receiver wants it.
+fn plan(random: &mut Random) -> (Vec<usize>, bool, bool) {
     let length = match random.below(12) {
         0 => STREAM_PIECE + random.below(2 << 20) as usize,
         1 => STREAM_PIECE,
@@ -76,7 +77,7 @@ fn plan(random: &mut Random) -> (Vec<usize>, bool) {
         _ => 0,
     };
     let cut = random.below(length as u64 + 1) as usize;
-    (vec![cut, length - cut], random.below(5) > 0)
+    (vec![cut, length - cut], random.below(3) == 0, random.below(5) > 0)
 }
 
 /// One direction: what one end sends and the other expects.
@@ -97,7 +98,7 @@ impl Way {
     }
 
     fn send(&mut self, pool: &Pool, stream: &mut Stream) {
-        let (lengths, _) = plan(&mut self.sending);
+        let (lengths, offered, _) = plan(&mut self.sending);
         let length = lengths.iter().sum();
         let spans: Vec<Span> = lengths
             .into_iter()
@@ -105,14 +106,19 @@ impl Way {
             .map(|length| filled(pool, length, self.sent as u8))
             .collect();
         self.payloads += u64::from(length > 0);
-        stream.post(frame(self.sent, length).as_bytes(), spans, self.sent).unwrap();
+        let bytes = frame(self.sent, length);
+        if offered {
+            stream.offer(bytes.as_bytes(), spans, self.sent).unwrap();
+        } else {
+            stream.post(bytes.as_bytes(), spans, self.sent).unwrap();
+        }
         self.sent += 1;
     }
 
     fn take(&mut self, pool: &Pool, stream: &mut Stream) {
         let mut into = [0; COMPACT_FRAME];
         while let Some((length, payload)) = stream.next(&mut into) {
-            let (lengths, wanted) = plan(&mut self.expecting);
+            let (lengths, _, wanted) = plan(&mut self.expecting);
             let announced: usize = lengths.iter().sum();
             assert_eq!(number_of(&into[..length]), self.came);
             assert_eq!(payload.as_ref().map_or(0, Payload::length), announced as u64);
@@ -126,8 +132,9 @@ impl Way {
     }
 
     fn landed(&mut self, token: u64) {
-        let (number, span) = self.claimed.pop_front().unwrap();
-        assert_eq!(token, number);
+        // Offers come when they were asked for, so not in the order of all frames.
+        let at = self.claimed.iter().position(|(number, _)| *number == token).unwrap();
+        let (number, span) = self.claimed.remove(at).unwrap();
         let bytes = bytes_of(&span);
         assert!(bytes.iter().all(|byte| *byte == number as u8), "payload {number} of {}", bytes.len());
     }
@@ -237,6 +244,46 @@ fn a_payload_without_a_place_holds_what_is_behind_it_until_it_has_one() {
 
 #[test]
 #[cfg_attr(miri, ignore = "system calls")]
+fn an_offer_holds_nothing_up_until_somebody_has_a_place_for_it() {
+    let pool = Pool::new(1 << 30);
+    let (mut a, mut b) = pair();
+    for number in [0, 1] {
+        let span = filled(&pool, 3 << 20, number as u8 + 5);
+        a.offer(frame(number, 3 << 20).as_bytes(), vec![span], number).unwrap();
+    }
+    a.post(frame(2, 100_000).as_bytes(), vec![filled(&pool, 100_000, 9)], 2).unwrap();
+    let (mut bytes, mut held, behind) = ([0; COMPACT_FRAME], Vec::new(), filled(&pool, 100_000, 0));
+    run(&mut a, &mut b, |_, b| {
+        while let Some((length, payload)) = b.next(&mut bytes) {
+            match number_of(&bytes[..length]) {
+                2 => b.claim(&payload.unwrap(), behind.clone(), 20).unwrap(),
+                _ => held.push(payload.unwrap()),
+            }
+        }
+        b.has_ended()
+    });
+    assert_eq!(b.next_ended(), Some(Ended { token: 20, received: true, good: true }));
+    assert!(bytes_of(&behind).iter().all(|byte| *byte == 9));
+    // The second is wanted, the first is not: for its sender it has gone.
+    let into = filled(&pool, 3 << 20, 0);
+    b.claim(&held[1], into.clone(), 30).unwrap();
+    held.clear();
+    let mut gone = Vec::new();
+    run(&mut a, &mut b, |a, b| {
+        while a.next(&mut bytes).is_some() || b.next(&mut bytes).is_some() {}
+        while let Some(ended) = a.next_ended() {
+            gone.push((ended.token, ended.good));
+        }
+        b.has_ended() && gone.len() == 3
+    });
+    assert_eq!(b.next_ended(), Some(Ended { token: 30, received: true, good: true }));
+    assert!(bytes_of(&into).iter().all(|byte| *byte == 6));
+    gone.sort_unstable();
+    assert_eq!(gone, [(0, true), (1, true), (2, true)]);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "system calls")]
 fn the_end_ends_what_was_under_way_on_both_sides() {
     let pool = Pool::new(1 << 30);
     let (mut a, mut b) = pair();
@@ -266,7 +313,7 @@ fn the_end_ends_what_was_under_way_on_both_sides() {
 fn bytes_that_are_none_of_ours_end_the_stream() {
     let announcing = |length: u64| {
         let mut out = Vec::new();
-        wire::put_frame(&mut out, frame(0, length as usize).as_bytes(), true);
+        wire::put_frame(&mut out, frame(0, length as usize).as_bytes(), Comes::InTurn);
         out
     };
     let mut more_than_announced = announcing(10);
@@ -304,7 +351,7 @@ fn what_waits_is_bounded() {
     assert_eq!(a.post(short.as_bytes(), Vec::new(), 0), Err(Status::QueueFull));
     // What came before us is read first.
     let mut came = Vec::new();
-    wire::put_frame(&mut came, frame(5, 3).as_bytes(), true);
+    wire::put_frame(&mut came, frame(5, 3).as_bytes(), Comes::InTurn);
     wire::put_piece(&mut came, 3);
     came.extend_from_slice(b"abc");
     let (_here, there) = connection();

@@ -16,6 +16,14 @@ const ANNOUNCES: u16 = 1;
 const PIECE: u16 = 2;
 /// Bytes that mean nothing.
 const PADDING: u16 = 3;
+/// A frame whose payload comes when it is asked for. Offers are numbered from 0 on, each direction for itself.
+const OFFERS: u16 = 4;
+/// Asks for the payload of an offer; its number.
+const FETCH: u16 = 5;
+/// The payload of an offer is not wanted; its number.
+const REFUSE: u16 = 6;
+/// The payload of an offer comes behind those that were announced before; its number.
+const COMES: u16 = 7;
 
 /// Where pieces begin: copies from and to the kernel's pages take twice as long when they are not aligned alike.
 pub(super) const ALIGNMENT: usize = 64;
@@ -27,7 +35,7 @@ struct Head {
     kind: U16,
     /// Bytes of the frame or of padding; 0 of a piece.
     frame: U16,
-    /// Bytes of the piece; 0 of a frame.
+    /// Bytes of the piece, or the number of an offer; 0 of a frame.
     piece: U32,
 }
 
@@ -46,6 +54,14 @@ pub enum Part<'a> {
     Piece(usize),
     /// Nothing.
     Padding,
+    /// A frame, and how many bytes of payload may be asked for; not 0.
+    Offering(&'a [u8], u64),
+    /// The offer with this number is wanted.
+    Fetch(u32),
+    /// It is not.
+    Refuse(u32),
+    /// Its payload comes.
+    Comes(u32),
 }
 
 /// The part at the beginning of `bytes` and how long it is (of a piece, its head alone); `None` when it is not all
@@ -54,10 +70,13 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Part<'_>, usize)>, Status> {
     let Ok((head, rest)) = Head::read_from_prefix(bytes) else { return Ok(None) };
     let (frame, piece) = (usize::from(head.frame.get()), head.piece.get() as usize);
     match head.kind.get() {
-        ALONE | ANNOUNCES if (1..=COMPACT_FRAME).contains(&frame) && piece == 0 => {}
+        ALONE | ANNOUNCES | OFFERS if (1..=COMPACT_FRAME).contains(&frame) && piece == 0 => {}
         PIECE if frame == 0 && (1..=STREAM_PIECE).contains(&piece) => {
             return Ok(Some((Part::Piece(piece), HEAD)));
         }
+        FETCH if frame == 0 => return Ok(Some((Part::Fetch(head.piece.get()), HEAD))),
+        REFUSE if frame == 0 => return Ok(Some((Part::Refuse(head.piece.get()), HEAD))),
+        COMES if frame == 0 => return Ok(Some((Part::Comes(head.piece.get()), HEAD))),
         PADDING if frame < ALIGNMENT && piece == 0 => {}
         _ => return Err(Status::Protocol),
     }
@@ -68,6 +87,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Part<'_>, usize)>, Status> {
         Part::Frame(bytes)
     } else {
         match Frame::announced(bytes) {
+            Some(length) if length > 0 && head.kind.get() == OFFERS => Part::Offering(bytes, length),
             Some(length) if length > 0 => Part::Announcing(bytes, length),
             _ => return Err(Status::Protocol),
         }
@@ -75,9 +95,43 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Part<'_>, usize)>, Status> {
     Ok(Some((part, HEAD + frame)))
 }
 
+/// How the payload of a frame comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comes {
+    /// There is none.
+    Never,
+    /// Behind those before it.
+    InTurn,
+    /// When it is asked for.
+    Asked,
+}
+
+/// What is said about an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    Fetch,
+    Refuse,
+    Comes,
+}
+
+/// Appends a word about an offer.
+pub(super) fn put_word(out: &mut Vec<u8>, word: Word, number: u32) {
+    let kind = match word {
+        Word::Fetch => FETCH,
+        Word::Refuse => REFUSE,
+        Word::Comes => COMES,
+    };
+    let head = Head { kind: kind.into(), frame: 0.into(), piece: number.into() };
+    out.extend_from_slice(head.as_bytes());
+}
+
 /// Appends a frame of 1 to [`COMPACT_FRAME`] bytes.
-pub(super) fn put_frame(out: &mut Vec<u8>, frame: &[u8], announces: bool) {
-    let kind = if announces { ANNOUNCES } else { ALONE };
+pub(super) fn put_frame(out: &mut Vec<u8>, frame: &[u8], payload: Comes) {
+    let kind = match payload {
+        Comes::Never => ALONE,
+        Comes::InTurn => ANNOUNCES,
+        Comes::Asked => OFFERS,
+    };
     let head = Head { kind: kind.into(), frame: (frame.len() as u16).into(), piece: 0.into() };
     out.extend_from_slice(head.as_bytes());
     out.extend_from_slice(frame);
@@ -112,7 +166,7 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let mut out = Vec::new();
-        put_frame(&mut out, b"ab", false);
+        put_frame(&mut out, b"ab", Comes::Never);
         put_piece(&mut out, 0x01_0203);
         assert_eq!(out, [0, 0, 2, 0, 0, 0, 0, 0, b'a', b'b', 2, 0, 0, 0, 3, 2, 1, 0]);
         assert_eq!(decode(&out), Ok(Some((Part::Frame(b"ab"), 10))));
@@ -120,7 +174,7 @@ mod tests {
         let mut compact = Compact::default();
         compact.fill(Frame::new(Kind::Put, 1, 2, 3), b"header", 0, 5 << 30).unwrap();
         let mut out = Vec::new();
-        put_frame(&mut out, compact.as_bytes(), true);
+        put_frame(&mut out, compact.as_bytes(), Comes::InTurn);
         assert_eq!(out[..8], [1, 0, 62, 0, 0, 0, 0, 0]);
         assert_eq!(decode(&out), Ok(Some((Part::Announcing(compact.as_bytes(), 5 << 30), 70))));
         for len in 0..out.len() {
@@ -143,7 +197,7 @@ mod tests {
 
     #[test]
     fn lies_are_refused() {
-        let heads: [[u8; 8]; 9] = [
+        let heads: [[u8; 8]; 10] = [
             [0, 0, 0, 0, 0, 0, 0, 0],
             [0, 0, 193, 0, 0, 0, 0, 0],
             [0, 0, 1, 0, 1, 0, 0, 0],
@@ -152,19 +206,20 @@ mod tests {
             [2, 0, 0, 0, 0, 0, 0, 0],
             [2, 0, 0, 0, 1, 0, 16, 0],
             [3, 0, 64, 0, 0, 0, 0, 0],
-            [4, 0, 1, 0, 0, 0, 0, 0],
+            [5, 0, 1, 0, 0, 0, 0, 0],
+            [8, 0, 0, 0, 0, 0, 0, 0],
         ];
         for head in heads {
             assert_eq!(decode(&head), Err(Status::Protocol), "{head:?}");
         }
         // What announces a payload is a frame, and its payload is not empty.
         let mut out = Vec::new();
-        put_frame(&mut out, b"no frame of ours", true);
+        put_frame(&mut out, b"no frame of ours", Comes::InTurn);
         assert_eq!(decode(&out), Err(Status::Protocol));
         let mut compact = Compact::default();
         compact.fill(Frame::new(Kind::Put, 1, 2, 3), &[], 0, 0).unwrap();
         out.clear();
-        put_frame(&mut out, compact.as_bytes(), true);
+        put_frame(&mut out, compact.as_bytes(), Comes::InTurn);
         assert_eq!(decode(&out), Err(Status::Protocol));
     }
 }

@@ -150,7 +150,7 @@ impl Core {
             self.stream_failed(fabric, status);
         }
         self.fabrics.flush();
-        self.fabrics.has_moved(fabric) || busy
+        self.fabrics.end_turn(fabric) || busy
     }
 
     /// A stream has ended, or brought what is none of ours.

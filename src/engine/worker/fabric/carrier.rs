@@ -2,6 +2,7 @@
 
 use super::{Fabric, Fabrics, Started, Token, started};
 use crate::engine::buffer::Span;
+use crate::engine::frame::Frame;
 use crate::engine::stream::Stream;
 use crate::engine::worker::data::{Data, Rendezvous};
 use crate::status::Status;
@@ -145,6 +146,7 @@ impl Fabrics {
                 started(worker.receive(held, into, token.pack()))
             }
             (Carrier::Stream(stream), Rendezvous::Stream(payload)) => {
+                self.streams.touch(fabric);
                 stream.claim(&payload, into, token.pack()).map(|()| Started::Pending)
             }
             _ => Err(Status::ConnectionLost),
@@ -152,7 +154,7 @@ impl Fabrics {
     }
 }
 
-/// Puts a frame on a stream. A peer that takes so little that not even our answers find room is cut off.
+/// Puts a frame on a stream; a message may have to wait for memory, and nothing else should wait with it. A peer that takes so little that not even our answers find room is cut off.
 fn post(
     stream: &mut Stream,
     frame: &[u8],
@@ -160,7 +162,11 @@ fn post(
     token: Token,
 ) -> std::result::Result<Started, Status> {
     let long = !spans.is_empty();
-    let posted = stream.post(frame, spans, token.pack());
+    let posted = if Frame::is_message(frame) {
+        stream.offer(frame, spans, token.pack())
+    } else {
+        stream.post(frame, spans, token.pack())
+    };
     if posted == Err(Status::QueueFull) && token == Token::Frame {
         stream.give_up();
     }

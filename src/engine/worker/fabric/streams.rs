@@ -114,9 +114,12 @@ impl Fabrics {
         }
     }
 
-    /// Whether bytes moved in this turn of a stream.
-    pub fn has_moved(&mut self, fabric: u64) -> bool {
-        self.stream(fabric).is_some_and(|stream| stream.has_moved())
+    /// Ends a turn: what it made us say is sent. Whether bytes moved.
+    pub fn end_turn(&mut self, fabric: u64) -> bool {
+        self.stream(fabric).is_some_and(|stream| {
+            stream.flush();
+            stream.has_moved()
+        })
     }
 
     #[inline]
