@@ -87,11 +87,11 @@ impl Stream {
         self.socket.as_ref().map(AsFd::as_fd)
     }
 
-    /// What to wait for before it can go on, if that has changed since this was last asked.
-    pub fn new_interest(&mut self) -> Option<(BorrowedFd<'_>, Interest)> {
+    /// What to wait for before it can go on; unless `always`, only if that has changed since this was last asked.
+    pub fn interest(&mut self, always: bool) -> Option<(BorrowedFd<'_>, Interest)> {
         let interest = Interest { read: !self.receiver.is_stuck(), write: self.sender.is_busy() };
         let changed = std::mem::replace(&mut self.interest, interest) != interest;
-        Some((self.socket.as_ref()?.as_fd(), interest)).filter(|_| changed)
+        Some((self.socket.as_ref()?.as_fd(), interest)).filter(|_| changed || always)
     }
 
     /// Puts a frame in line, with the bytes of `spans` as its payload; [`Stream::flush`] sends it. With a payload, an

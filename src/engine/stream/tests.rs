@@ -231,7 +231,7 @@ fn a_payload_without_a_place_holds_what_is_behind_it_until_it_has_one() {
         b.begin_turn(true);
         assert!(b.next(&mut bytes).is_none() && !b.has_ended());
     }
-    assert_eq!(b.new_interest().unwrap().1, Interest { read: false, write: false });
+    assert_eq!(b.interest(false).unwrap().1, Interest { read: false, write: false });
     // The first is refused, the last finds its place.
     let into = filled(&pool, 100_000, 0);
     let (_, last) = held.pop().unwrap();

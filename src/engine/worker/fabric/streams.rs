@@ -1,5 +1,6 @@
 //! The streams among the fabrics: each is a fabric of its own, with one peer. A few are read again and again while
-//! somebody waits; of many, epoll says which have something.
+//! somebody waits, and epoll watches them only while somebody sleeps: telling it of every segment that comes costs the
+//! sender. Of many, epoll says which have something.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -14,6 +15,7 @@ use crate::ucx::{Kind, UcsStatus};
 
 /// Streams that are read without asking epoll: an empty read costs as much as the question.
 const FEW: usize = 2;
+const MANY: usize = FEW + 1;
 
 /// Streams that epoll names at a time; the others come first the next time.
 const NAMED: usize = 64;
@@ -44,8 +46,10 @@ fn failed(errno: rustix::io::Errno) -> Error {
     Error::os("epoll", &errno.into())
 }
 
-fn flags(interest: Interest) -> epoll::EventFlags {
+/// `few`: told once, for a sleeper.
+fn flags(interest: Interest, few: bool) -> epoll::EventFlags {
     let mut flags = epoll::EventFlags::empty();
+    flags.set(epoll::EventFlags::ONESHOT, few);
     flags.set(epoll::EventFlags::IN, interest.read);
     flags.set(epoll::EventFlags::OUT, interest.write);
     flags
@@ -66,17 +70,38 @@ impl Fabrics {
         self.streams.count += 1;
         let added = match (&self.streams.epoll, self.list.get(fabric).and_then(Fabric::stream)) {
             (Some(epoll), Some(stream)) => stream.socket().map_or(Ok(()), |socket| {
-                let wanted = flags(Interest { read: true, write: false });
-                epoll::add(epoll, socket, epoll::EventData::new_u64(fabric), wanted)
+                let nothing = flags(Interest { read: false, write: false }, false);
+                epoll::add(epoll, socket, epoll::EventData::new_u64(fabric), nothing)
             }),
             _ => Ok(()),
         };
-        if let Err(errno) = added {
+        let watched = added.map_err(failed).and_then(|()| self.watch_many(fabric));
+        if let Err(error) = watched {
             self.list.remove(fabric);
             self.streams.count -= 1;
-            return Err(failed(errno));
+            return Err(error);
         }
         Ok((fabric, Endpoint::Stream))
+    }
+
+    /// From a certain number of streams on epoll watches all of them, all the time: those there were, and the new one.
+    fn watch_many(&mut self, new: u64) -> Result<()> {
+        let watched = match self.streams.count {
+            0..=FEW => return Ok(()),
+            MANY => self.list.ids(|fabric| fabric.stream().is_some()),
+            _ => vec![new],
+        };
+        watched.into_iter().try_for_each(|fabric| self.watch_stream(fabric, true))
+    }
+
+    /// Tells epoll what a stream waits for; unless `always`, only if that is something else than before.
+    fn watch_stream(&mut self, fabric: u64, always: bool) -> Result<()> {
+        let few = self.streams.count <= FEW;
+        let stream = self.list.get_mut(fabric).and_then(Fabric::stream_mut);
+        let (Some(epoll), Some(stream)) = (&self.streams.epoll, stream) else { return Ok(()) };
+        let Some((socket, interest)) = stream.interest(always || few) else { return Ok(()) };
+        let data = epoll::EventData::new_u64(fabric);
+        epoll::modify(epoll, socket, data, flags(interest, few)).map_err(failed)
     }
 
     /// Whether a fabric is a stream.
@@ -164,19 +189,16 @@ impl Fabrics {
 
     /// Has epoll ring for what the streams wait for; `false`: one has something to do first.
     pub(super) fn arm_streams(&mut self) -> Result<bool> {
-        let Some(epoll) = self.streams.epoll.as_ref().filter(|_| self.streams.count > 0) else {
+        if self.streams.count == 0 {
             return Ok(true);
-        };
+        }
         for fabric in self.list.ids(|fabric| fabric.stream().is_some()) {
-            let Some(stream) = self.list.get_mut(fabric).and_then(Fabric::stream_mut) else { continue };
+            let Some(stream) = self.stream(fabric) else { continue };
             stream.flush();
             if stream.has_ended() {
                 return Ok(false);
             }
-            if let Some((socket, interest)) = stream.new_interest() {
-                epoll::modify(epoll, socket, epoll::EventData::new_u64(fabric), flags(interest))
-                    .map_err(failed)?;
-            }
+            self.watch_stream(fabric, false)?;
         }
         Ok(true)
     }
