@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{Node, PATIENCE, Pair, bytes_of, fill_buffer, wait_for, with_transports};
+use common::{Node, PATIENCE, Pair, bytes_of, drive, fill_buffer, wait_for, with_transports};
 use rdma_engine::Status;
 use rdma_engine::engine::buffer::Buffer;
 use rdma_engine::engine::control::{
@@ -260,6 +260,49 @@ fn a_canceled_get_writes_nothing_after_its_completion() {
     assert_eq!(pair.run(get(2_000)).status, Status::Ok as i32);
     assert!(bytes_of(&local) == whole);
     pair.close();
+}
+
+#[test]
+fn a_worker_with_many_streams_hears_all_of_them_awake_and_asleep() {
+    const ROUNDS: u64 = 40;
+    let _alone = ALONE.lock().unwrap();
+    let mut random = Random(seed());
+    for mode in [Mode::Polled, Mode::Threaded] {
+        let mut pair = Pair::new("tcp://127.0.0.1:0", &tcp(true), Mode::Polled, mode);
+        let mut clients: Vec<(Node, u64)> = Vec::new();
+        for count in 2..8u64 {
+            let mut client = Node::new(&tcp(true), Mode::Polled);
+            let session = client.dial(pair.listener.address(), count);
+            drive(&mut [&mut client, &mut pair.server], "a session", |nodes| nodes[0].answers(count) == 1);
+            clients.push((client, session.id()));
+            for round in 0..ROUNDS {
+                let at = random.below(clients.len() as u64) as usize;
+                let (client, session) = &mut clients[at];
+                let (number, size) = (count << 32 | round, 8 + random.below(3_000) as usize);
+                let mut data = number.to_le_bytes().to_vec();
+                data.resize(size, round as u8);
+                let data = data.as_slice().into();
+                client.submit(Request { op: Op::Send as u16, session: *session, data, ..Request::default() });
+                // The server waits, and falls asleep when there is nothing; a long message needs its sender, too.
+                let until = Instant::now() + PATIENCE;
+                let event = loop {
+                    assert!(Instant::now() < until, "{count} streams, round {round}");
+                    client.poll();
+                    let mut out = [Completion::default(); 16];
+                    let pause = Duration::from_micros(random.below(3_000));
+                    let taken = pair.server.worker.poll(Some(pause), &mut out).unwrap();
+                    pair.server.kept.extend_from_slice(&out[..taken]);
+                    if let Some(event) = pair.server.take(|c| c.op == Op::Message as u32) {
+                        break event;
+                    }
+                };
+                let bytes = came(&pair.server, &event);
+                assert_eq!((bytes.len(), &bytes[..8]), (size, &number.to_le_bytes()[..]));
+            }
+        }
+        clients.into_iter().for_each(|(client, _)| client.close());
+        pair.close();
+    }
 }
 
 struct NoKeys;
