@@ -95,3 +95,6 @@ pub const EXPORTER_FOLDERS: usize = 256;
 
 /// Empty chunks of a pool that are kept for the next buffers, 32 MiB: a buffer of a mebibyte takes most of one.
 pub const EMPTY_CHUNKS: usize = 16;
+
+/// Memories that one session may lend a server at a time: each is mapped there.
+pub const LENT: usize = 64;
