@@ -11,7 +11,9 @@ type Buffer struct {
 	engine   *Engine
 	id       uint64
 	data     []byte
+	kind     BufferKind
 	released atomic.Bool
+	lost     atomic.Bool // a peer that was lost may still write to it
 }
 
 // BufferKind says what a buffer is for.
@@ -38,7 +40,7 @@ func (e *Engine) Alloc(length int, kind BufferKind) (*Buffer, error) {
 	if err != nil {
 		return nil, e.plain("alloc", err)
 	}
-	return &Buffer{engine: e, id: id, data: data}, nil
+	return &Buffer{engine: e, id: id, data: data, kind: kind}, nil
 }
 
 // Bytes are the buffer's memory. A slice of it must not be used after the release, nor after the engine's close.

@@ -3,7 +3,6 @@ package rdmaengine
 import (
 	"context"
 	"hash/crc32"
-	"math/bits"
 	"sync"
 )
 
@@ -78,14 +77,15 @@ func (s *Session) statNeedle(ctx context.Context, fileID string, o *NeedleOption
 	if reply.Status != 0 {
 		return needleRow{}, fail("read needle", Status(reply.Status))
 	}
-	rows, ok := decodeRows(reply.Header.Len, reply.Bytes(), 1)
-	switch {
-	case !ok:
+	answer := reply.Bytes()
+	if reply.Header.Len != 1 || len(answer) < rowBytes {
 		return needleRow{}, fail("read needle", StatusProtocol)
-	case rows[0].status != StatusOK:
-		return needleRow{}, fail("read needle", rows[0].status)
 	}
-	return rows[0], nil
+	row := decodeRow(answer)
+	if row.status != StatusOK {
+		return needleRow{}, fail("read needle", row.status)
+	}
+	return row, nil
 }
 
 // readParts reads data from `start` on until `into` is full; false when what came was of another needle.
@@ -155,8 +155,7 @@ func (s *Session) readPart(ctx context.Context, fileID string, o *NeedleOptions,
 // sameNeedle says whether `data`, put together of parts, is of the needle that was known before.
 func (s *Session) sameNeedle(ctx context.Context, fileID string, o *NeedleOptions, known needleRow, data []byte) (bool, error) {
 	if uint64(len(data)) == known.dataLength {
-		sum := crc32.Checksum(data, castagnoli)
-		return sum == known.checksum || bits.RotateLeft32(sum, 17)+0xa282ead8 == known.checksum, nil
+		return isNeedle(known.checksum, data), nil
 	}
 	after, err := s.statNeedle(ctx, fileID, o)
 	known.generation, after.generation = 0, 0
