@@ -3,6 +3,7 @@ package rdmaengine
 import (
 	"encoding/hex"
 	"io"
+	"sync"
 	"sync/atomic"
 )
 
@@ -14,6 +15,15 @@ type Buffer struct {
 	kind     BufferKind
 	released atomic.Bool
 	lost     atomic.Bool // a peer that was lost may still write to it
+	mu       sync.Mutex
+	lent     []*Session // whose exporters have it mapped
+}
+
+// lentTo notes who is to be told of the release.
+func (b *Buffer) lentTo(s *Session) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lent = append(b.lent, s)
 }
 
 // BufferKind says what a buffer is for.
@@ -55,6 +65,12 @@ func (b *Buffer) Release() {
 	if !b.released.Swap(true) {
 		bufferRelease(b.id)
 		b.data = nil
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, s := range b.lent {
+			go s.takeBack(b.id)
+		}
+		b.lent = nil
 	}
 }
 

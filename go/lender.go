@@ -3,6 +3,7 @@ package rdmaengine
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // lender is the memory that a session lends to its exporter, so that answers are put there without a copy: buffers of the
@@ -69,6 +70,11 @@ type place struct {
 	memory         []byte
 }
 
+// part is a part of a place.
+func (p *place) part(at, length int64) place {
+	return place{p.buffer, p.number, p.offset + at, length, p.memory[at : at+length]}
+}
+
 // class of slots with room for so many bytes; past the end when there is none.
 func class(length int64) int {
 	at := 0
@@ -133,7 +139,28 @@ func (s *Session) lendBuffer(ctx context.Context, b *Buffer) uint64 {
 		clear(l.buffers) // those of released buffers are among them; the others are lent again
 	}
 	l.buffers[b.id] = number
+	b.lentTo(s)
 	return number
+}
+
+// takeBackTime bounds the wait for a peer to let go of memory.
+const takeBackTime = time.Second
+
+// takeBack tells the peer that a buffer is not lent any more, so that it unmaps it.
+func (s *Session) takeBack(buffer uint64) {
+	l := &s.lent
+	l.mu.Lock()
+	number := l.buffers[buffer]
+	delete(l.buffers, buffer)
+	ended := l.ended
+	l.mu.Unlock()
+	if number == 0 || ended {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), takeBackTime)
+	defer cancel()
+	// If it does not hear of it, it finds out when it is lent more, or when the session ends.
+	_, _ = s.Call(ctx, &Call{Method: methodMemory, Header: Header{Offset: number}})
 }
 
 // number that a caller's buffer was lent as.
