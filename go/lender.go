@@ -13,6 +13,7 @@ type lender struct {
 	mu      sync.Mutex
 	looked  bool // whether it is known if the peer takes any
 	refused bool
+	full    bool // it takes no more, until something is taken back
 	ended   bool
 	bytes   int64 // of our blocks
 	buffers map[uint64]uint64
@@ -93,7 +94,7 @@ func (s *Session) lends() bool {
 		info, err := sessionInfo(s.id)
 		l.looked, l.refused = true, err != nil || !info.Local
 	}
-	return !l.refused && !l.ended
+	return !l.refused && !l.full && !l.ended
 }
 
 // lend lends a buffer of this length; 0: the peer does not take it. The caller holds `asking`.
@@ -109,6 +110,7 @@ func (s *Session) lend(ctx context.Context, buffer uint64, length int64) (number
 	failed, ok := err.(*Error)
 	s.lent.mu.Lock()
 	s.lent.refused = ok && failed.Status == StatusUnknownMethod || err == nil && Status(reply.Status) == StatusUnsupported
+	s.lent.full = err == nil && Status(reply.Status) == StatusLimitReached
 	s.lent.mu.Unlock()
 	_ = keyRevoke(s.pump.context, key)
 	return 0
@@ -152,6 +154,7 @@ func (s *Session) takeBack(buffer uint64) {
 	l.mu.Lock()
 	number := l.buffers[buffer]
 	delete(l.buffers, buffer)
+	l.full = false
 	ended := l.ended
 	l.mu.Unlock()
 	if number == 0 || ended {
@@ -218,7 +221,7 @@ func (l *lender) take(class int) (t *slot, more bool) {
 		t.block.used++
 		return t, true
 	}
-	return nil, !l.ended && !l.refused && l.bytes+max(slotLengths[class], blockLeast) <= lentMost
+	return nil, !l.ended && !l.refused && !l.full && l.bytes+max(slotLengths[class], blockLeast) <= lentMost
 }
 
 // give takes a slot back.
@@ -245,7 +248,7 @@ func (t *slot) back(reuse bool) {
 
 // retire gives out no slot of a block any more. The caller holds the lock.
 func (l *lender) retire(b *block) {
-	b.over = true
+	b.over, l.full = true, false
 	l.bytes -= int64(len(b.memory))
 	kept := l.free[b.class][:0]
 	for _, t := range l.free[b.class] {

@@ -185,7 +185,10 @@ func (p *pump) lead(enough func() bool) bool {
 		return true
 	}
 	if !p.turn.TryLock() {
-		return enough()
+		if !p.poller.looking.Load() {
+			return enough()
+		}
+		p.turn.Lock() // the poller only has a look
 	}
 	var until time.Time
 	rounds := uint32(pollsPerCrossing)

@@ -88,6 +88,11 @@ impl Target {
         self.length
     }
 
+    /// Whether its reader checks what is read straight to its place.
+    pub fn unchecked(&self) -> bool {
+        self.unchecked
+    }
+
     /// Puts bytes there, from `at` on. Errors: `OutOfRange`, `Revoked`.
     pub fn put(&self, at: u64, bytes: &[u8]) -> Result<()> {
         let length = bytes.len() as u64;

@@ -23,6 +23,9 @@ use crate::volume::{Location, Needle, Read, ReadOptions, View, Volume};
 /// Bytes that are read in the thread that all callers share: a tenth of a millisecond. Longer reads go to the pool.
 const AT_ONCE: u64 = 512 << 10;
 
+/// The same of what is read straight to the caller's place and checked by him: as long as that takes, and a chunk of a MiB.
+const PLACED_AT_ONCE: u64 = (1 << 20) + (64 << 10);
+
 /// The data in an answer to a batch begin at multiples of this.
 const ALIGN: usize = 8;
 
@@ -84,7 +87,8 @@ impl Needles {
         options: &ReadOptions,
     ) -> Result<Answer> {
         let (room, longest) = (ask.room(location.size()), self.context.options().max_message);
-        if !options.wait && room > AT_ONCE {
+        let at_once = if target.is_some_and(Target::unchecked) { PLACED_AT_ONCE } else { AT_ONCE };
+        if !options.wait && room > at_once {
             return Err(Status::NotReady.into());
         }
         if let Some(target) = target
