@@ -3,6 +3,7 @@ package rdmaengine
 import (
 	"encoding/hex"
 	"io"
+	"sync"
 	"sync/atomic"
 )
 
@@ -11,7 +12,18 @@ type Buffer struct {
 	engine   *Engine
 	id       uint64
 	data     []byte
+	kind     BufferKind
 	released atomic.Bool
+	lost     atomic.Bool // a peer that was lost may still write to it
+	mu       sync.Mutex
+	lent     []*Session // whose exporters have it mapped
+}
+
+// lentTo notes who is to be told of the release.
+func (b *Buffer) lentTo(s *Session) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lent = append(b.lent, s)
 }
 
 // BufferKind says what a buffer is for.
@@ -38,7 +50,7 @@ func (e *Engine) Alloc(length int, kind BufferKind) (*Buffer, error) {
 	if err != nil {
 		return nil, e.plain("alloc", err)
 	}
-	return &Buffer{engine: e, id: id, data: data}, nil
+	return &Buffer{engine: e, id: id, data: data, kind: kind}, nil
 }
 
 // Bytes are the buffer's memory. A slice of it must not be used after the release, nor after the engine's close.
@@ -53,6 +65,12 @@ func (b *Buffer) Release() {
 	if !b.released.Swap(true) {
 		bufferRelease(b.id)
 		b.data = nil
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, s := range b.lent {
+			go s.takeBack(b.id)
+		}
+		b.lent = nil
 	}
 }
 

@@ -10,16 +10,23 @@ type Message struct {
 	inline []byte
 	buffer uint64
 	shared *shared // the memory of `inline`, with others
+	slot   *slot   // the memory of `inline`
 }
 
 // shared is a buffer that several messages lie in; it is released with the last of them.
 type shared struct {
 	buffer uint64
+	slot   *slot // instead of a buffer
 	left   atomic.Int64
 }
 
-func (s *shared) release() {
-	if s.left.Add(-1) == 0 {
+// release gives `some` shares back.
+func (s *shared) release(some int64) {
+	switch {
+	case s.left.Add(-some) != 0:
+	case s.slot != nil:
+		s.slot.give()
+	default:
 		bufferRelease(s.buffer)
 	}
 }
@@ -38,9 +45,12 @@ func (m *Message) Release() {
 		bufferRelease(m.buffer)
 	}
 	if m.shared != nil {
-		m.shared.release()
+		m.shared.release(1)
 	}
-	m.buffer, m.inline, m.shared = 0, nil, nil
+	if m.slot != nil {
+		m.slot.give()
+	}
+	m.buffer, m.inline, m.shared, m.slot = 0, nil, nil, nil
 }
 
 // Send sends one message; it is copied, and on its way when Send returns. Messages of one session arrive in order.

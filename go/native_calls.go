@@ -65,6 +65,12 @@ func prepared(session uint64, method uint32, header Header, timeoutUS uint32, re
 // Go's numbers of an exporter's method and flags are the header's.
 const (
 	_ = -(uintptr(methodNeedle) ^ uintptr(C.RDE_METHOD_NEEDLE))
+	_ = -(uintptr(methodMemory) ^ uintptr(C.RDE_METHOD_NEEDLE_MEMORY))
+	_ = -(uintptr(placeBytes) ^ uintptr(C.sizeof_rde_needle_place))
+	_ = -(uintptr(readPlaced) ^ uintptr(C.RDE_VOLUME_PLACED))
+	_ = -(uintptr(readUnchecked) ^ uintptr(C.RDE_VOLUME_UNCHECKED))
+	_ = -(uintptr(needlePlaced) ^ uintptr(C.RDE_NEEDLE_PLACED))
+	_ = -(uintptr(needleUnchecked) ^ uintptr(C.RDE_NEEDLE_UNCHECKED))
 	_ = -(uintptr(methodNeedles) ^ uintptr(C.RDE_METHOD_NEEDLES))
 	_ = -(uintptr(NeedlePortOffset) ^ uintptr(C.RDE_NEEDLE_PORT_OFFSET))
 	_ = -(uintptr(needlesMax) ^ uintptr(C.RDE_NEEDLES_MAX))

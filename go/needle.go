@@ -10,15 +10,20 @@ const NeedlePortOffset = 20000
 
 const (
 	methodNeedle = 0x5357_0001 // RDE_METHOD_NEEDLE
+	methodMemory = 0x5357_0003 // RDE_METHOD_NEEDLE_MEMORY
 
-	readLive   = 1 << 0
-	readStored = 1 << 1
-	readRange  = 1 << 2
-	readStat   = 1 << 3
+	readLive      = 1 << 0
+	readStored    = 1 << 1
+	readRange     = 1 << 2
+	readStat      = 1 << 3
+	readPlaced    = 1 << 4
+	readUnchecked = 1 << 5
 
 	needleCompressed = 1 << 0
 	needleManifest   = 1 << 7
 	needleDeleted    = 1 << 8
+	needlePlaced     = 1 << 9
+	needleUnchecked  = 1 << 10
 )
 
 // Exporter serves the needles of every SeaweedFS volume in a folder to other processes, with threads of the library: no
@@ -83,9 +88,12 @@ type NeedleOptions struct {
 	// Stored: chunk manifests, and parts of compressed data, are given out as they are stored.
 	Stored bool
 	// Part: Length bytes from Offset on, as far as the data goes; parts are not checked against the checksum.
+	// Without it, Length says how long the needle is thought to be, 0 that nobody knows: what is right needs fewer steps.
 	Part           bool
 	Offset, Length int64
-	// Into is where the data goes; zero: it has memory of its own.
+	// Into is where the data goes; zero: it has memory of its own. An exporter on this host puts them straight into a buffer
+	// that is BufferExportable; then its answer is waited for also when the context has ended, because the buffer is its to
+	// write until then, and after StatusConnectionLost the buffer takes no needles any more: release it.
 	Into BufferRange
 }
 
@@ -135,6 +143,28 @@ func (s *Session) ReadNeedle(ctx context.Context, fileID string, options NeedleO
 	if options.Part && (options.Offset < 0 || options.Length < 0) {
 		return Needle{}, fail("read needle", StatusInvalidArgument)
 	}
+	if ctx.Err() != nil {
+		return Needle{}, interrupted("read needle", ctx)
+	}
+	if len(fileID)+len(options.Token)+len("?jwt=")+placeBytes <= textMax {
+		var needle Needle
+		var v verdict
+		var err error
+		if options.Into.Buffer != nil {
+			needle, v, err = s.readToBuffer(ctx, fileID, &options)
+		} else if needle, v, err = s.readToSlot(ctx, fileID, &options); v == verdictShort {
+			return s.readAside(ctx, fileID, &options)
+		}
+		if v == verdictLong {
+			return s.readLong(ctx, fileID, &options)
+		}
+		return needle, err
+	}
+	return s.readAside(ctx, fileID, &options)
+}
+
+// readAside reads a needle to memory that comes with the answer.
+func (s *Session) readAside(ctx context.Context, fileID string, options *NeedleOptions) (Needle, error) {
 	reply, err := s.Call(ctx, options.call(fileID))
 	if err != nil {
 		return Needle{}, err
@@ -142,7 +172,7 @@ func (s *Session) ReadNeedle(ctx context.Context, fileID string, options NeedleO
 	if reply.Status != 0 {
 		reply.Release()
 		if Status(reply.Status) == StatusTruncated {
-			return s.readLong(ctx, fileID, &options)
+			return s.readLong(ctx, fileID, options)
 		}
 		return Needle{}, fail("read needle", Status(reply.Status))
 	}

@@ -2,15 +2,16 @@ package rdmaengine
 
 import (
 	"context"
+	"errors"
 	"hash/crc32"
-	"math/bits"
 	"sync"
 )
 
 const (
-	longPart     = 4 << 20 // bytes of one part
-	longInFlight = 4       // parts
-	longAttempts = 3       // until a needle that is overwritten again and again is given up
+	longPart     = 4 << 20  // bytes of one part
+	placedPart   = 16 << 20 // the same, of one that is put straight to its place
+	longInFlight = 4        // parts
+	longAttempts = 3        // until a needle that is overwritten again and again is given up
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -41,12 +42,17 @@ func (s *Session) tryLong(ctx context.Context, fileID string, o *NeedleOptions) 
 	}
 	into := o.Into
 	if into.Buffer == nil {
-		id, memory, err := bufferAlloc(s.pump.context, int(max(length, 1)), bufferUninitialised)
+		kind := BufferUninitialised
+		if s.lends() {
+			kind = BufferExportable
+		}
+		id, memory, err := bufferAlloc(s.pump.context, int(max(length, 1)), uint32(kind))
 		if err != nil {
 			return Needle{}, false, err
 		}
-		into = BufferRange{Buffer: &Buffer{id: id, data: memory}, Length: int64(len(memory))}
+		into = BufferRange{Buffer: &Buffer{id: id, data: memory, kind: kind}, Length: int64(len(memory))}
 		needle.buffer = id
+		defer s.takeBack(id)
 	} else if uint64(into.Length) < length {
 		return Needle{}, false, fail("read needle", StatusTruncated)
 	}
@@ -78,14 +84,15 @@ func (s *Session) statNeedle(ctx context.Context, fileID string, o *NeedleOption
 	if reply.Status != 0 {
 		return needleRow{}, fail("read needle", Status(reply.Status))
 	}
-	rows, ok := decodeRows(reply.Header.Len, reply.Bytes(), 1)
-	switch {
-	case !ok:
+	answer := reply.Bytes()
+	if reply.Header.Len != 1 || len(answer) < rowBytes {
 		return needleRow{}, fail("read needle", StatusProtocol)
-	case rows[0].status != StatusOK:
-		return needleRow{}, fail("read needle", rows[0].status)
 	}
-	return rows[0], nil
+	row := decodeRow(answer)
+	if row.status != StatusOK {
+		return needleRow{}, fail("read needle", row.status)
+	}
+	return row, nil
 }
 
 // readParts reads data from `start` on until `into` is full; false when what came was of another needle.
@@ -93,7 +100,14 @@ func (s *Session) readParts(ctx context.Context, fileID string, o *NeedleOptions
 	into BufferRange) (bool, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	to, err := s.into(ctx, &into)
+	if err != nil {
+		return false, err
+	}
 	step := min(int64(longPart), s.pump.messageMax)
+	if to.number != 0 {
+		step = placedPart
+	}
 	var mu sync.Mutex
 	var group sync.WaitGroup
 	next, same := int64(0), true
@@ -112,7 +126,7 @@ func (s *Session) readParts(ctx context.Context, fileID string, o *NeedleOptions
 					return
 				}
 				length := min(step, into.Length-at)
-				alike, err := s.readPart(ctx, fileID, o, known, start+uint64(at), BufferRange{into.Buffer, into.Offset + at, length})
+				alike, err := s.readPart(ctx, fileID, o, known, start+uint64(at), into.Buffer, to.part(at, length))
 				mu.Lock()
 				same = same && alike
 				if err != nil && failed == nil {
@@ -128,35 +142,35 @@ func (s *Session) readParts(ctx context.Context, fileID string, o *NeedleOptions
 }
 
 // readPart reads one part, in halves when the exporter's messages are shorter than ours; false when it is of another needle.
-func (s *Session) readPart(ctx context.Context, fileID string, o *NeedleOptions, known needleRow, start uint64,
-	into BufferRange) (bool, error) {
-	part := NeedleOptions{Token: o.Token, Live: o.Live, Stored: true, Part: true, Offset: int64(start), Length: into.Length, Into: into}
-	reply, err := s.Call(ctx, part.call(fileID))
-	if err != nil {
-		return true, err
+func (s *Session) readPart(ctx context.Context, fileID string, o *NeedleOptions, known needleRow, start uint64, b *Buffer,
+	p place) (bool, error) {
+	part := NeedleOptions{Token: o.Token, Live: o.Live, Stored: true, Part: true, Offset: int64(start), Length: p.length}
+	if p.number != 0 {
+		ctx = context.WithoutCancel(ctx)
 	}
-	reply.Release()
-	switch status := Status(reply.Status); {
-	case status == StatusTruncated && into.Length > 1:
-		half := into.Length / 2
-		same, err := s.readPart(ctx, fileID, o, known, start, BufferRange{into.Buffer, into.Offset, half})
+	n, v, err := s.readInto(ctx, fileID, &part, &p)
+	switch {
+	case v == verdictGood:
+		return int64(n.Length) == p.length && uint64(n.DataLength) == known.dataLength && uint64(n.LastModified) == known.lastModified, nil
+	case v == verdictLong && p.length > 1:
+		half := p.length / 2
+		same, err := s.readPart(ctx, fileID, o, known, start, b, p.part(0, half))
 		if err != nil || !same {
 			return same, err
 		}
-		return s.readPart(ctx, fileID, o, known, start+uint64(half), BufferRange{into.Buffer, into.Offset + half, into.Length - half})
-	case status == StatusOutOfRange:
+		return s.readPart(ctx, fileID, o, known, start+uint64(half), b, p.part(half, p.length-half))
+	case v == verdictNone && errors.Is(err, StatusOutOfRange):
 		return false, nil
-	case status != StatusOK:
-		return true, fail("read needle", status)
+	case v == verdictLost && p.number != 0:
+		b.lost.Store(true)
 	}
-	return int64(reply.Length) == into.Length && reply.Header.Offset == known.dataLength && reply.Header.Len == known.lastModified, nil
+	return true, err
 }
 
 // sameNeedle says whether `data`, put together of parts, is of the needle that was known before.
 func (s *Session) sameNeedle(ctx context.Context, fileID string, o *NeedleOptions, known needleRow, data []byte) (bool, error) {
 	if uint64(len(data)) == known.dataLength {
-		sum := crc32.Checksum(data, castagnoli)
-		return sum == known.checksum || bits.RotateLeft32(sum, 17)+0xa282ead8 == known.checksum, nil
+		return isNeedle(known.checksum, data), nil
 	}
 	after, err := s.statNeedle(ctx, fileID, o)
 	known.generation, after.generation = 0, 0

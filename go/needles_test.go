@@ -254,18 +254,16 @@ func TestGoldenBytesOfABatch(t *testing.T) {
 	}
 	row, _ := hex.DecodeString("f5ffffff01010000" + "0500000000000000" + "0706000000000000" + "0800000000000000" +
 		"0900000000000000" + "0d0c0b0a00000000" + "4000000000000000" + "0400000000000000")
-	rows, ok := decodeRows(1, append(row, 1, 2, 3, 4), 1)
+	got := decodeRow(row)
 	want := needleRow{status: StatusTruncated, flags: 0x101, dataLength: 5, lastModified: 0x607, appendedAtNS: 8, generation: 9,
 		checksum: 0x0a0b0c0d, offset: 64, length: 4}
-	if !ok || rows[0] != want {
-		t.Errorf("%+v", rows)
+	if got != want || !got.fits(append(row, 1, 2, 3, 4)) || got.fits(row) {
+		t.Errorf("%+v", got)
 	}
-	for length := range row {
-		if _, ok := decodeRows(1, row[:length], 1); ok {
-			t.Error("taken:", length)
+	for _, wrong := range []needleRow{{offset: 65, dataLength: 9, length: 4}, {offset: 1 << 63, dataLength: 1 << 63, length: 1 << 63},
+		{dataLength: 3, length: 4}, {dataLength: 1 << 40, length: 1 << 40}} {
+		if wrong.fits(append(row, 1, 2, 3, 4)) {
+			t.Errorf("a row that points outside was taken: %+v", wrong)
 		}
-	}
-	if _, ok := decodeRows(1, row, 1); ok {
-		t.Error("a row that points outside was taken")
 	}
 }

@@ -15,6 +15,7 @@ type poller struct {
 	raw      syscall.RawConn
 	polled   bool
 	sleeping atomic.Bool // armed: what comes rings
+	looking  atomic.Bool // it has the turn, for a moment
 	kicks    chan struct{}
 	gone     chan struct{}
 }
@@ -22,8 +23,9 @@ type poller struct {
 const (
 	// While others poll this often between two looks, arming would make each of them pay for ringing.
 	busyExchanges = 8
-	// How long the poller then stays away.
-	busyNap = 50 * time.Microsecond
+	// How long the poller then stays away, at first, and while that goes on: each look takes a processor from somebody.
+	busyNap    = 50 * time.Microsecond
+	longestNap = time.Millisecond
 	// Longest sleep on a polled worker's descriptor, as the header has it.
 	polledSleep = time.Second
 )
@@ -75,21 +77,26 @@ func (p *pump) poll() {
 	nap := time.NewTimer(busyNap)
 	defer nap.Stop()
 	var seen uint64
+	length := busyNap
 	for {
 		armed, again := false, false
 		if p.turn.TryLock() {
+			w.looking.Store(true)
 			busy := p.busy - seen
 			for p.serve(1) > 0 {
 			}
 			seen = p.busy
 			if p.dead {
+				w.looking.Store(false)
 				p.turn.Unlock()
 				return
 			}
 			if busy < busyExchanges || p.inflight.Load() > 0 {
 				armed, again = p.arm()
+				length = busyNap
 			}
 			w.sleeping.Store(armed)
+			w.looking.Store(false)
 			p.release()
 		}
 		switch {
@@ -100,7 +107,8 @@ func (p *pump) poll() {
 				return
 			}
 		case !again:
-			nap.Reset(busyNap)
+			nap.Reset(length)
+			length = min(2*length, longestNap)
 			select {
 			case <-w.kicks:
 			case <-nap.C:

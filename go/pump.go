@@ -169,7 +169,7 @@ func (p *pump) finish(ctx context.Context, o *op, requests int) {
 	if p.lead(o.done) || !o.state.CompareAndSwap(opRunning, opParked) {
 		return
 	}
-	p.poller.kick()
+	// Whoever gave the turn back last has seen that something is in flight, and told the poller.
 	select {
 	case <-o.wake:
 	case <-ctx.Done():
@@ -178,27 +178,34 @@ func (p *pump) finish(ctx context.Context, o *op, requests int) {
 	}
 }
 
-// lead polls in this goroutine until `enough`, at most for the spin time, if nobody else does.
+// lead polls in this goroutine until `enough`, at most for the spin time, if nobody else does. The turn is kept meanwhile:
+// what others queue interrupts a poll and is submitted by the next.
 func (p *pump) lead(enough func() bool) bool {
-	var until time.Time
-	rounds := uint32(1)
-	for !enough() {
-		if !p.turn.TryLock() {
+	if enough() {
+		return true
+	}
+	if !p.turn.TryLock() {
+		if !p.poller.looking.Load() {
 			return enough()
 		}
-		p.serve(rounds)
-		p.release()
-		if enough() {
-			return true
+		p.turn.Lock() // the poller only has a look
+	}
+	var until time.Time
+	rounds := uint32(pollsPerCrossing)
+	if p.spin < 0 {
+		rounds = 1
+	}
+	for p.serve(rounds); !p.dead && !enough(); p.serve(rounds) {
+		now := time.Now()
+		if until.IsZero() {
+			until = now.Add(p.spin)
 		}
-		switch now := time.Now(); {
-		case until.IsZero():
-			until, rounds = now.Add(p.spin), pollsPerCrossing
-		case now.After(until):
-			return false
+		if now.After(until) {
+			break
 		}
 	}
-	return true
+	p.release()
+	return enough()
 }
 
 // flush submits what is queued.

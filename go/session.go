@@ -17,6 +17,7 @@ type Session struct {
 	once     sync.Once
 	ended    atomic.Pointer[Error] // why it ended
 	gone     chan struct{}         // closed when it has
+	lent     lender
 }
 
 // messagesMax bounds messages that wait for Receive; a peer that sends more is not listened to any more.
@@ -123,6 +124,7 @@ func (s *Session) end(status Status) {
 		s.ended.CompareAndSwap(nil, &Error{Status: StatusConnectionLost, Message: "the session was closed by its peer"})
 	}
 	s.messages.close(end)
+	s.lent.end()
 	close(s.gone)
 }
 

@@ -225,6 +225,30 @@
 /** Method of an exporter: reads many needles. */
 #define RDE_METHOD_NEEDLES 1398210562
 
+/**
+ * Method of an exporter: lends it memory on this host, so that it puts answers there itself: one copy in all. The payload is
+ * the key of all of a buffer that was allocated with RDE_BUFFER_EXPORTABLE, with the rights to read and to write. The answer's
+ * header is the memory's number in this session (`offset`) and its length (`len`). Without a payload, the memory with the
+ * number `offset` of the call's header is not lent any more. The answer's status: UNSUPPORTED: it cannot be mapped there;
+ * PERMISSION_DENIED, REVOKED, NOT_FOUND: the key; LIMIT_REACHED. An exporter that does not know this answers UNKNOWN_METHOD.
+ */
+#define RDE_METHOD_NEEDLE_MEMORY 1398210563
+
+/**
+ * Call of RDE_METHOD_NEEDLE and RDE_METHOD_NEEDLES, in the header's flags: the payload ends with an rde_needle_place, such as a
+ * second piece. The answer goes there, if it can: then its header has RDE_NEEDLE_PLACED. Else it comes as without; give the
+ * same place as the call's reply buffer, and it is there either way. After TIMED_OUT, CANCELED and CONNECTION_LOST the
+ * exporter may still write to the place: release the buffer, and do not use its memory for anything else; or give such calls
+ * no time-out, and do not cancel them.
+ */
+#define RDE_VOLUME_PLACED (1 << 4)
+
+/**
+ * With RDE_VOLUME_PLACED: the caller checks by `rde_needle_check` what the answer says was not checked
+ * (RDE_NEEDLE_UNCHECKED), which is faster for long needles: its processor checks while the exporter's copies.
+ */
+#define RDE_VOLUME_UNCHECKED (1 << 5)
+
 /** Longest file id with its token, in bytes. */
 #define RDE_FILE_ID_MAX 4096
 
@@ -245,6 +269,18 @@
 
 /** Needle: it was deleted; its bytes are still there. */
 #define RDE_NEEDLE_DELETED (1 << 8)
+
+/**
+ * Header of an answer: it is at its place, from there on as its payload would be. Of one needle its length is that of all data
+ * (or of the part), of many the header's `offset`.
+ */
+#define RDE_NEEDLE_PLACED (1 << 9)
+
+/**
+ * Needle: its data was not checked against its checksum, and must be: `rde_needle_check`. In an answer for one needle the
+ * upper half of the header's `offset` is the checksum.
+ */
+#define RDE_NEEDLE_UNCHECKED (1 << 10)
 
 /** Store: data pages are kept in the cache too, not only index pages. */
 #define RDE_KV_CACHE_DATA (1 << 0)
@@ -1186,6 +1222,16 @@ typedef struct {
     /** Connects, from the call to the completion. */
     rde_histogram connect;
 } rde_stats;
+
+/** Where an answer is to go: the end of a payload, with RDE_VOLUME_PLACED. Little-endian, as all that travels. */
+typedef struct {
+    /** The number of memory that was lent on this session by RDE_METHOD_NEEDLE_MEMORY. */
+    uint64_t memory;
+    /** Where in it, in bytes. */
+    uint64_t offset;
+    /** Bytes of room. An answer for one needle goes elsewhere when it is longer, one for many is cut to it. */
+    uint64_t length;
+} rde_needle_place;
 
 /** One piece of a vectored get or put. */
 typedef struct {
@@ -2419,6 +2465,7 @@ rde_status rde_volume_read(rde_volume volume,
  * the last change or 0 (`len`) and RDE_NEEDLE_* (`flags`). UNAUTHORIZED: the token is missing, wrong, over, or for something
  * else. TRUNCATED: longer than a message may be: read it in parts, and hold all of it against its checksum with
  * `rde_needle_check`. RDE_METHOD_NEEDLES reads many in one round trip: see `rde_needles_encode`.
+ * A reader on the same host that lends memory (RDE_METHOD_NEEDLE_MEMORY) gets answers put there.
  *
  * Parameters: `context` in. `address` in, as of `rde_listener_open`, for the call. `dir` in, a path, for the call.
  * `options` in, nullable (the defaults), for the call. `out_exporter` out. `error` out, nullable.

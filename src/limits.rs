@@ -107,3 +107,6 @@ pub const STREAM_OUTPUT: usize = 16 << 20;
 
 /// Payloads that may be on their way on one stream, in each direction: as many as UCX would take.
 pub const STREAM_PAYLOADS: usize = 64 << 10;
+
+/// Memories that one session may lend a server at a time: each is mapped there.
+pub const LENT: usize = 64;

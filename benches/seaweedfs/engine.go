@@ -27,7 +27,7 @@ func openEngine(transports rdmaengine.Transport) *engine {
 	check(err)
 	session, err := opened.Dial(ctx, engineAt)
 	check(err)
-	buffer, err := opened.Alloc(16<<20, rdmaengine.BufferPrivate)
+	buffer, err := opened.Alloc(16<<20, rdmaengine.BufferExportable)
 	check(err)
 	return &engine{opened, session, buffer}
 }

@@ -48,9 +48,9 @@ func (r *Reader) fetch(ctx context.Context, buffer []byte, urls []string, whole 
 		return false
 	}
 	started := time.Now()
-	options := rdmaengine.NeedleOptions{Token: r.options.Token(fileID)}
+	options := rdmaengine.NeedleOptions{Token: r.options.Token(fileID), Length: int64(len(buffer))}
 	if !whole {
-		options.Part, options.Offset, options.Length = true, offset, int64(len(buffer))
+		options.Part, options.Offset = true, offset
 	}
 	needle, err := r.read(ctx, to, session, fileID, options)
 	if err != nil {

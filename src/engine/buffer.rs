@@ -7,6 +7,7 @@
 //! race is some mix of the bytes, never a wild access.
 #![allow(unsafe_code, reason = "copies to and from it by address")]
 
+mod file;
 mod mapping;
 
 use std::fmt;

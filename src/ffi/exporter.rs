@@ -11,7 +11,7 @@ use super::volume_types::*;
 use super::{guard, guard_close, handle};
 use crate::limits;
 use crate::needles::{
-    Exporter, ExporterOptions, FILE_ID, METHOD, METHOD_BATCH, PORT_OFFSET, READ_KEY, ReadKey, batch, needle,
+    Exporter, ExporterOptions, FILE_ID, METHOD, METHOD_BATCH, METHOD_MEMORY, PLACE, PORT_OFFSET, READ_KEY, ReadKey, batch, needle,
     read,
 };
 use crate::status::{Error, Result, Status};
@@ -21,6 +21,9 @@ const _: () = {
     assert!(RDE_VOLUME_LIVE == read::LIVE && RDE_VOLUME_STORED == read::STORED);
     assert!(RDE_VOLUME_RANGE == read::RANGE && RDE_VOLUME_STAT == read::STAT);
     assert!(RDE_METHOD_NEEDLES == METHOD_BATCH && RDE_FILE_ID_MAX == FILE_ID);
+    assert!(RDE_METHOD_NEEDLE_MEMORY == METHOD_MEMORY && size_of::<rde_needle_place>() == PLACE);
+    assert!(RDE_VOLUME_PLACED == read::PLACED && RDE_VOLUME_UNCHECKED == read::UNCHECKED);
+    assert!(RDE_NEEDLE_PLACED == needle::PLACED && RDE_NEEDLE_UNCHECKED == needle::UNCHECKED);
     assert!(RDE_NEEDLES_MAX as usize == batch::READS && RDE_NEEDLES_BYTES_MAX == batch::PAYLOAD);
     assert!(RDE_NEEDLE_PORT_OFFSET == PORT_OFFSET as u32 && size_of::<rde_needle_result>() == batch::ROW);
 };
@@ -65,6 +68,7 @@ unsafe fn options(options: *const rde_exporter_options) -> Result<ExporterOption
 /// the last change or 0 (`len`) and RDE_NEEDLE_* (`flags`). UNAUTHORIZED: the token is missing, wrong, over, or for something
 /// else. TRUNCATED: longer than a message may be: read it in parts, and hold all of it against its checksum with
 /// `rde_needle_check`. RDE_METHOD_NEEDLES reads many in one round trip: see `rde_needles_encode`.
+/// A reader on the same host that lends memory (RDE_METHOD_NEEDLE_MEMORY) gets answers put there.
 ///
 /// Parameters: `context` in. `address` in, as of `rde_listener_open`, for the call. `dir` in, a path, for the call.
 /// `options` in, nullable (the defaults), for the call. `out_exporter` out. `error` out, nullable.

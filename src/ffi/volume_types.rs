@@ -22,6 +22,23 @@ pub const RDE_METHOD_NEEDLE: u32 = 0x5357_0001;
 /// Method of an exporter: reads many needles.
 pub const RDE_METHOD_NEEDLES: u32 = 0x5357_0002;
 
+/// Method of an exporter: lends it memory on this host, so that it puts answers there itself: one copy in all. The payload is
+/// the key of all of a buffer that was allocated with RDE_BUFFER_EXPORTABLE, with the rights to read and to write. The answer's
+/// header is the memory's number in this session (`offset`) and its length (`len`). Without a payload, the memory with the
+/// number `offset` of the call's header is not lent any more. The answer's status: UNSUPPORTED: it cannot be mapped there;
+/// PERMISSION_DENIED, REVOKED, NOT_FOUND: the key; LIMIT_REACHED. An exporter that does not know this answers UNKNOWN_METHOD.
+pub const RDE_METHOD_NEEDLE_MEMORY: u32 = 0x5357_0003;
+
+/// Call of RDE_METHOD_NEEDLE and RDE_METHOD_NEEDLES, in the header's flags: the payload ends with an rde_needle_place, such as a
+/// second piece. The answer goes there, if it can: then its header has RDE_NEEDLE_PLACED. Else it comes as without; give the
+/// same place as the call's reply buffer, and it is there either way. After TIMED_OUT, CANCELED and CONNECTION_LOST the
+/// exporter may still write to the place: release the buffer, and do not use its memory for anything else; or give such calls
+/// no time-out, and do not cancel them.
+pub const RDE_VOLUME_PLACED: u32 = 1 << 4;
+/// With RDE_VOLUME_PLACED: the caller checks by `rde_needle_check` what the answer says was not checked
+/// (RDE_NEEDLE_UNCHECKED), which is faster for long needles: its processor checks while the exporter's copies.
+pub const RDE_VOLUME_UNCHECKED: u32 = 1 << 5;
+
 /// Longest file id with its token, in bytes.
 pub const RDE_FILE_ID_MAX: usize = 4096;
 /// Reads in one call of RDE_METHOD_NEEDLES.
@@ -37,6 +54,12 @@ pub const RDE_NEEDLE_COMPRESSED: u32 = 1 << 0;
 pub const RDE_NEEDLE_CHUNK_MANIFEST: u32 = 1 << 7;
 /// Needle: it was deleted; its bytes are still there.
 pub const RDE_NEEDLE_DELETED: u32 = 1 << 8;
+/// Header of an answer: it is at its place, from there on as its payload would be. Of one needle its length is that of all data
+/// (or of the part), of many the header's `offset`.
+pub const RDE_NEEDLE_PLACED: u32 = 1 << 9;
+/// Needle: its data was not checked against its checksum, and must be: `rde_needle_check`. In an answer for one needle the
+/// upper half of the header's `offset` is the checksum.
+pub const RDE_NEEDLE_UNCHECKED: u32 = 1 << 10;
 
 /// Options of a volume. Start from RDE_VOLUME_OPTIONS_INIT; a field that is zero takes its default.
 #[repr(C)]
@@ -129,6 +152,18 @@ pub struct rde_needle_read {
     pub reserved: u32,
 }
 
+/// Where an answer is to go: the end of a payload, with RDE_VOLUME_PLACED. Little-endian, as all that travels.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct rde_needle_place {
+    /// The number of memory that was lent on this session by RDE_METHOD_NEEDLE_MEMORY.
+    pub memory: u64,
+    /// Where in it, in bytes.
+    pub offset: u64,
+    /// Bytes of room. An answer for one needle goes elsewhere when it is longer, one for many is cut to it.
+    pub length: u64,
+}
+
 /// What became of one read of RDE_METHOD_NEEDLES.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +192,7 @@ pub struct rde_needle_result {
 
 const _: () = {
     assert!(size_of::<rde_needle_read>() == 56 && size_of::<rde_needle_result>() == 64);
+    assert!(size_of::<rde_needle_place>() == 24 && offset_of!(rde_needle_place, length) == 16);
     assert!(size_of::<rde_volume_options>() == 56 && offset_of!(rde_volume_options, reserved) == 24);
     assert!(size_of::<rde_exporter_options>() == 56 && offset_of!(rde_exporter_options, read_key) == 24);
     assert!(size_of::<rde_volume_details>() == 40 && offset_of!(rde_volume_details, generation) == 16);

@@ -151,16 +151,17 @@ pub fn rows(count: u64, start: &[u8], length: u64) -> Result<Vec<Row>> {
     let count = usize::try_from(count).ok().filter(|count| (1..=READS).contains(count));
     let count = count.ok_or_else(|| broken("an answer is of 1 to 1,024 reads"))?;
     let rows = <[Row]>::ref_from_prefix_with_elems(start, count);
-    let rows = rows.map_err(|_| broken("an answer is shorter than its rows"))?.0;
+    // Copied before they are looked at: a place that was lent is the exporter's, too.
+    let rows = rows.map_err(|_| broken("an answer is shorter than its rows"))?.0.to_vec();
     let table = (count * ROW) as u64;
-    for row in rows {
+    for row in &rows {
         let (offset, bytes) = (row.offset.get(), row.length.get());
         let end = offset.checked_add(bytes).filter(|end| *end <= length);
         if bytes > 0 && (offset < table || end.is_none()) || bytes > row.data_length.get() {
             return Err(broken("a row of an answer points outside of it"));
         }
     }
-    Ok(rows.to_vec())
+    Ok(rows)
 }
 
 /// Whether `data` is all of a needle whose row says this length and checksum. Errors: `Corrupted`.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::directory::Directory;
 use super::serve::Needles;
 use super::token::ReadKey;
-use super::{METHOD, METHOD_BATCH};
+use super::{METHOD, METHOD_BATCH, METHOD_MEMORY};
 use crate::engine::context::Context;
-use crate::rpc::{Methods, Server, ServerOptions};
+use crate::rpc::{Lent, Methods, Server, ServerOptions};
 use crate::status::Result;
 use crate::volume::Volume;
 
@@ -46,15 +46,18 @@ impl Exporter {
         options: &ExporterOptions,
     ) -> Result<Exporter> {
         let directory = Arc::new(Directory::new(dir, options.index_dir.clone())?);
+        let lent = Arc::new(Lent::default());
         let needles = Arc::new(Needles {
             context: context.clone(),
             directory: directory.clone(),
             key: options.read_key.clone(),
+            lent: lent.clone(),
         });
         let batches = needles.clone();
         let methods = Methods::new()
             .on_either(METHOD, move |call, wait| needles.one(call, wait))
-            .on_either(METHOD_BATCH, move |call, wait| batches.many(call, wait));
+            .on_either(METHOD_BATCH, move |call, wait| batches.many(call, wait))
+            .lending(METHOD_MEMORY, &lent);
         let server_options = ServerOptions { blocking_threads: options.threads, ..ServerOptions::default() };
         Ok(Exporter { server: Server::open(context, address, methods, &server_options)?, directory })
     }

@@ -11,16 +11,20 @@ use zerocopy::IntoBytes;
 use super::ask::Ask;
 use super::batch::{self, ROW, Row};
 use super::directory::Directory;
+use super::placed::{Put, Target};
 use super::token::ReadKey;
-use super::{FILE_ID, needle, read};
+use super::{FILE_ID, PLACE, needle, read};
 use crate::engine::context::Context;
 use crate::engine::draft::Draft;
-use crate::rpc::{Answer, Call, Header, Part};
+use crate::rpc::{Answer, Call, Header, Lent, Part};
 use crate::status::{Error, Result, Status};
 use crate::volume::{Location, Needle, Read, ReadOptions, View, Volume};
 
 /// Bytes that are read in the thread that all callers share: a tenth of a millisecond. Longer reads go to the pool.
 const AT_ONCE: u64 = 512 << 10;
+
+/// The same of what is read straight to the caller's place and checked by him: as long as that takes, and a chunk of a MiB.
+const PLACED_AT_ONCE: u64 = (1 << 20) + (64 << 10);
 
 /// The data in an answer to a batch begin at multiples of this.
 const ALIGN: usize = 8;
@@ -29,6 +33,8 @@ pub(super) struct Needles {
     pub context: Arc<Context>,
     pub directory: Arc<Directory>,
     pub key: Option<ReadKey>,
+    /// Memory for answers.
+    pub lent: Arc<Lent>,
 }
 
 /// A read of a batch with its place in a volume.
@@ -58,23 +64,37 @@ impl Needles {
 
     fn read_one(&self, call: &Call, wait: bool) -> Result<Answer> {
         let header = call.header();
-        let text = payload(call, FILE_ID)?;
-        let ask = Ask::new(&text, header.offset, header.len, header.flags, self.key.as_ref())?;
+        let payload = payload(call, FILE_ID + PLACE)?;
+        let (text, target) = Target::split(&self.lent, call.session().id(), &payload, header.flags)?;
+        let flags = header.flags & !(read::PLACED | read::UNCHECKED);
+        let ask = Ask::new(text, header.offset, header.len, flags, self.key.as_ref())?;
         let options = ask.options(wait);
         let volume = self.directory.volume(ask.id.volume, wait)?;
         let mut location = self.noticed(&volume, volume.locate(ask.id, &options))?;
         loop {
-            match self.read_at(&location, &ask, &options) {
+            match self.read_at(&location, &ask, target.as_ref(), &options) {
                 Err(error) => location = volume.retry(&location, error, &options)?,
                 done => return done,
             }
         }
     }
 
-    fn read_at(&self, location: &Location, ask: &Ask, options: &ReadOptions) -> Result<Answer> {
+    fn read_at(
+        &self,
+        location: &Location,
+        ask: &Ask,
+        target: Option<&Target>,
+        options: &ReadOptions,
+    ) -> Result<Answer> {
         let (room, longest) = (ask.room(location.size()), self.context.options().max_message);
-        if !options.wait && room > AT_ONCE {
+        let at_once = if target.is_some_and(Target::unchecked) { PLACED_AT_ONCE } else { AT_ONCE };
+        if !options.wait && room > at_once {
             return Err(Status::NotReady.into());
+        }
+        if let Some(target) = target
+            && let Some(put) = target.read(0, ask, location, options)?
+        {
+            return Ok(Answer { status: 0, header: placed(&put), parts: vec![] });
         }
         if let Some(needle) = too_long(location, ask, options, longest)? {
             let header = header(&needle);
@@ -91,11 +111,15 @@ impl Needles {
 
     fn read_many(&self, call: &Call, wait: bool) -> Result<Answer> {
         let asked = call.header();
-        if asked.flags != 0 {
-            return Err(Error::new(Status::InvalidArgument, "a batch has no flags; its reads have"));
+        if asked.flags & !(read::PLACED | read::UNCHECKED) != 0 {
+            return Err(Error::new(Status::InvalidArgument, "a batch has no such flags; its reads have"));
         }
-        let payload = payload(call, batch::PAYLOAD)?;
-        let reads = batch::reads(asked.len, &payload)?;
+        let payload = payload(call, batch::PAYLOAD + PLACE)?;
+        let (payload, target) = Target::split(&self.lent, call.session().id(), &payload, asked.flags)?;
+        let reads = batch::reads(asked.len, payload)?;
+        if let Some(target) = target.filter(|target| target.len() >= ROW as u64) {
+            return self.place_many(&reads, &target, wait);
+        }
         let longest = self.context.options().max_message;
         let longest = if asked.offset == 0 { longest } else { longest.min(asked.offset) };
         if longest < ROW as u64 {
@@ -109,6 +133,31 @@ impl Needles {
         let length = fill(&plan, draft.bytes(), wait)?;
         let header = Header { len: plan.len() as u64, ..Header::default() };
         Ok(Answer { status: 0, header, parts: vec![Part::Draft { draft, length }] })
+    }
+
+    /// The same to a place of the caller's: the same bytes, from its start on.
+    fn place_many(&self, reads: &[(batch::Entry, &[u8])], target: &Target, wait: bool) -> Result<Answer> {
+        let (plan, _) = self.plan(reads, target.len(), wait)?;
+        let mut rows = Vec::with_capacity(plan.len());
+        let mut at = plan.len() * ROW;
+        for planned in &plan {
+            rows.push(match planned {
+                Planned::Row(row) => *row,
+                Planned::Read(found, _) => match found.place(target, at as u64, wait) {
+                    Ok(put) => {
+                        let start = at;
+                        at = (start + put.length as usize).next_multiple_of(ALIGN);
+                        placed_row(&put, start)
+                    }
+                    Err(error) if error.status == Status::NotReady => return Err(error),
+                    Err(error) => failed(&error),
+                },
+            });
+        }
+        target.put(0, rows.as_bytes())?;
+        let (offset, len) = (target.len().min(at as u64), plan.len() as u64);
+        let header = Header { offset, len, flags: needle::PLACED, ..Header::default() };
+        Ok(Answer { status: 0, header, parts: vec![] })
     }
 
     /// Looks up as many of the first reads as fit into `longest` bytes; also the bytes that they take at most.
@@ -216,6 +265,25 @@ fn header(needle: &Needle) -> Header {
     }
 }
 
+/// The header of an answer whose data is at its place.
+fn placed(put: &Put) -> Header {
+    let mut header = header(&put.needle);
+    header.flags |= needle::PLACED;
+    if put.unchecked {
+        header.flags |= needle::UNCHECKED;
+        header.offset |= u64::from(put.needle.checksum) << 32;
+    }
+    header
+}
+
+fn placed_row(put: &Put, start: usize) -> Row {
+    let mut row = row(Status::Ok, &put.needle, start..start + put.length as usize);
+    if put.unchecked {
+        row.flags |= needle::UNCHECKED;
+    }
+    row
+}
+
 fn row(status: Status, needle: &Needle, data: Range<usize>) -> Row {
     Row {
         status: (status as i32).into(),
@@ -313,14 +381,29 @@ impl Planned {
 
 impl Found {
     fn read(&self, buffer: &mut [u8], wait: bool) -> Result<Read> {
+        self.attempt(wait, |location, options| self.ask.read(location, buffer, options))
+    }
+
+    fn place(&self, target: &Target, at: u64, wait: bool) -> Result<Put> {
+        self.attempt(wait, |location, options| {
+            target.read(at, &self.ask, location, options)?.ok_or(Status::Truncated.into())
+        })
+    }
+
+    fn attempt<T>(
+        &self,
+        wait: bool,
+        mut read: impl FnMut(&Location, &ReadOptions) -> Result<T>,
+    ) -> Result<T> {
         let options = self.ask.options(wait);
-        let mut location = self.location.clone();
+        let mut other = None;
         loop {
-            match self.ask.read(&location, buffer, &options) {
+            let location = other.as_ref().unwrap_or(&self.location);
+            match read(location, &options) {
                 Err(error) if error.status == Status::Truncated => {
                     return Err(Error::new(Status::Stale, "a longer one has taken its place"));
                 }
-                Err(error) => location = self.volume.retry(&location, error, &options)?,
+                Err(error) => other = Some(self.volume.retry(location, error, &options)?),
                 done => return done,
             }
         }
@@ -329,7 +412,7 @@ impl Found {
 
 impl Ask {
     /// Does it, into a buffer that has room for it.
-    fn read(&self, location: &Location, buffer: &mut [u8], options: &ReadOptions) -> Result<Read> {
+    pub(super) fn read(&self, location: &Location, buffer: &mut [u8], options: &ReadOptions) -> Result<Read> {
         match self.flags & (read::STAT | read::RANGE) {
             0 => location.read(buffer, options),
             read::RANGE => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answer::Answer;
+use super::lent::Lent;
 use crate::engine::call::Call;
 use crate::engine::context::Context;
 use crate::status::Status;
@@ -32,6 +33,7 @@ pub(super) struct Method {
 #[derive(Clone, Default)]
 pub struct Methods {
     by_id: HashMap<u32, Method>,
+    lent: Option<Arc<Lent>>,
 }
 
 impl Methods {
@@ -73,6 +75,19 @@ impl Methods {
     #[must_use]
     pub fn take(self, method: u32, handler: impl Fn(Call) + Send + Sync + 'static) -> Methods {
         self.with(method, Handler::Owning(Arc::new(handler)), false)
+    }
+
+    /// Takes memory that callers lend by calls of a method: see [`Lent`].
+    #[must_use]
+    pub fn lending(mut self, method: u32, lent: &Arc<Lent>) -> Methods {
+        self.lent = Some(lent.clone());
+        let lent = lent.clone();
+        self.take(method, move |call| lent.take(call))
+    }
+
+    /// What callers lend.
+    pub(super) fn lent(&self) -> Option<&Lent> {
+        self.lent.as_deref()
     }
 
     fn with(mut self, method: u32, handler: Handler, blocking: bool) -> Methods {

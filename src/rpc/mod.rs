@@ -7,6 +7,7 @@
 mod answer;
 mod client;
 mod hub;
+mod lent;
 mod methods;
 mod once;
 mod peers;
@@ -16,5 +17,6 @@ mod server;
 pub use crate::engine::call::{Call, Header, Once, Piece, Reply};
 pub use answer::{Answer, Body, Part};
 pub use client::{Client, ClientOptions, Outgoing, Replied, Ticket};
+pub use lent::{Lent, writable};
 pub use methods::Methods;
 pub use server::{Server, ServerOptions};

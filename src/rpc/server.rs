@@ -133,7 +133,7 @@ impl Serving {
             }
         }
         if completion.op != Op::CallReceived as u32 {
-            return;
+            return self.note(completion);
         }
         // Else its session has ended.
         let Ok(call) = Call::take(completion.value) else { return };
@@ -148,5 +148,15 @@ impl Serving {
         self.pool.run(Box::new(move || {
             method.run(&context, call, true);
         }));
+    }
+
+    /// What is no call.
+    fn note(&self, completion: &Completion) {
+        let Some(lent) = self.methods.lent() else { return };
+        if completion.op == Op::RegionImport as u32 {
+            lent.imported(completion);
+        } else if completion.op == Op::SessionClosed as u32 {
+            lent.ended(completion.value);
+        }
     }
 }

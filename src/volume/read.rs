@@ -49,14 +49,19 @@ impl Location {
         let length = range.len();
         let wanted = &mut buffer[..length];
         if offset != 0 {
-            let at = self.offset + self.front_length() as u64 + u64::from(range.start);
-            if read_at(self.file(), at, [wanted], options.wait)? != length {
+            if self.read_data(range.start.into(), wanted, options)? != length {
                 return Err(Error::new(Status::Stale, "the .dat file ends inside the needle's data"));
             }
         } else if range.end == needle.data_length {
             self.check_data(&needle, wanted)?;
         }
         Ok(Read { length, needle })
+    }
+
+    /// Fills `buffer` with stored data from `offset` on, unchecked; how many bytes there were before the file's end. For who
+    /// knows the record by [`Location::stat`] and checks the data himself. Errors: `Io`.
+    pub fn read_data(&self, offset: u64, buffer: &mut [u8], options: &ReadOptions) -> Result<usize> {
+        read_at(self.file(), self.offset + self.front_length() as u64 + offset, [buffer], options.wait)
     }
 
     /// Fills `buffer` with the data and what follows it, as far as it goes; checks everything but the data.

@@ -172,6 +172,8 @@ SIZE(rde_needle_read, 56);
 OFFSET(rde_needle_read, token, 16);
 OFFSET(rde_needle_read, offset, 32);
 OFFSET(rde_needle_read, flags, 48);
+SIZE(rde_needle_place, 24);
+OFFSET(rde_needle_place, length, 16);
 SIZE(rde_needle_result, 64);
 OFFSET(rde_needle_result, length, 8);
 OFFSET(rde_needle_result, generation, 32);

@@ -136,6 +136,68 @@ static void longer_than_a_message(void) {
     shown("a needle that is longer than a message, in parts and checked");
 }
 
+/* The answer at its place, in memory that was lent; `checked` by the exporter, or left to us. */
+static void placed(void) {
+    enum { AT = 64, ROOM = LONG + 4096 };
+    rde_needle_place place = {.offset = AT, .length = LONG};
+    rde_needle_result known = {0};
+    rde_needle_read reads[2] = {reading("7,0100000007", 0), reading("7,3e800000007", 0)};
+    rde_needle_result results[2];
+    rde_rpc_header header;
+    rde_completion done;
+    rde_buffer buffer;
+    rde_key key;
+    unsigned char payload[256];
+    unsigned char *memory = NULL;
+    uint32_t count;
+    size_t length;
+    if (!CHECK_OK(error, rde_buffer_alloc(client.context, ROOM, RDE_BUFFER_EXPORTABLE, &buffer, (void **)&memory, &error)) ||
+        !CHECK_OK(error, rde_buffer_export(buffer, 0, ROOM, RDE_RIGHT_READ | RDE_RIGHT_WRITE, &key, &error)))
+        return;
+    call(RDE_METHOD_NEEDLE_MEMORY, &key, 63, (rde_rpc_header){0}, (rde_buffer){0}, 0, 0, &done);
+    CHECK_STATUS(INVALID_ARGUMENT, done.detail);
+    call(RDE_METHOD_NEEDLE_MEMORY, &key, sizeof key, (rde_rpc_header){0}, (rde_buffer){0}, 0, 0, &done);
+    memcpy(&header, done.data, sizeof header);
+    if (!CHECK(done.detail == RDE_STATUS_OK && header.offset > 0 && header.len == ROOM)) return;
+    place.memory = header.offset;
+    for (uint32_t unchecked = 0; unchecked < 2; unchecked++) {
+        memset(memory, 0, ROOM);
+        memcpy(payload, reads[1].file_id.data, reads[1].file_id.len);
+        memcpy(payload + reads[1].file_id.len, &place, sizeof place);
+        header = (rde_rpc_header){.flags = RDE_VOLUME_PLACED | (unchecked ? RDE_VOLUME_UNCHECKED : 0)};
+        call(RDE_METHOD_NEEDLE, payload, reads[1].file_id.len + sizeof place, header, buffer, AT, LONG, &done);
+        memcpy(&header, done.data, sizeof header);
+        CHECK(done.detail == RDE_STATUS_OK && done.length == 0 && (header.flags & RDE_NEEDLE_PLACED));
+        CHECK(!(header.flags & RDE_NEEDLE_UNCHECKED) == !unchecked && (uint32_t)header.offset == LONG);
+        CHECK(memcmp(memory + AT, long_data, LONG) == 0 && memory[AT - 1] == 0 && memory[AT + LONG] == 0);
+        known.length = (uint32_t)header.offset;
+        known.checksum = (uint32_t)(header.offset >> 32);
+        if (unchecked) CHECK_STATUS(OK, rde_needle_check(&known, memory + AT, LONG));
+    }
+    place.length = ROOM - AT;
+    CHECK_STATUS(OK, rde_needles_encode(reads, 2, ROOM - AT, payload, sizeof payload, &length, &count, &header));
+    memcpy(payload + length, &place, sizeof place);
+    header.flags = RDE_VOLUME_PLACED;
+    call(RDE_METHOD_NEEDLES, payload, length + sizeof place, header, buffer, AT, ROOM - AT, &done);
+    memcpy(&header, done.data, sizeof header);
+    CHECK(done.detail == RDE_STATUS_OK && header.flags == RDE_NEEDLE_PLACED && header.offset <= ROOM - AT);
+    CHECK_STATUS(OK, rde_needles_decode(&header, (rde_bytes){memory + AT, (size_t)header.offset}, results, 2, &count));
+    CHECK(count == 2 && results[1].data_length == LONG);
+    CHECK(memcmp(memory + AT + results[0].data_offset, "this is needle 1", 16) == 0);
+    CHECK(memcmp(memory + AT + results[1].data_offset, long_data, LONG) == 0);
+    memset(memory, 0, ROOM);
+    CHECK_STATUS(OK, rde_key_revoke(client.context, &key, &error));
+    memcpy(payload, reads[0].file_id.data, reads[0].file_id.len);
+    memcpy(payload + reads[0].file_id.len, &place, sizeof place);
+    header = (rde_rpc_header){.flags = RDE_VOLUME_PLACED};
+    call(RDE_METHOD_NEEDLE, payload, reads[0].file_id.len + sizeof place, header, buffer, AT, LONG, &done);
+    memcpy(&header, done.data, sizeof header);
+    CHECK(done.detail == RDE_STATUS_OK && !(header.flags & RDE_NEEDLE_PLACED) && done.length == 16);
+    CHECK(memcmp(memory + AT, "this is needle 1", 16) == 0);
+    CHECK_STATUS(OK, rde_buffer_release(buffer));
+    shown("answers are put into memory that was lent, until its key is revoked");
+}
+
 static void refusals(void) {
     unsigned char payload[64];
     size_t length = 77;
@@ -225,6 +287,7 @@ int main(void) {
         await_ok(&client, NULL, RDE_OP_SESSION_CONNECT, 1, &done)) {
         many();
         longer_than_a_message();
+        placed();
         refusals();
         tokens(context);
         CHECK_STATUS(OK, rde_session_close(session, 9));

@@ -8,12 +8,14 @@
 
 #define WARM_UP_NS 100000000ll
 #define MEASURE_NS 500000000ll
-enum { SOME = 64, IDS = 1024, SIZE = 4096 };
+enum { SOME = 64, IDS = 1024, SIZE = 4096, ROOM = 1 << 20 };
 
 static rde_error error;
 static rde_worker worker;
 static rde_session session;
 static rde_buffer into;
+static char *memory;
+static rde_needle_place place; /* in `into`; its memory is 0 when the exporter cannot write there */
 static char ids[IDS][64];
 static size_t count, turn;
 
@@ -42,50 +44,70 @@ static const char *id(void) {
     return ids[turn];
 }
 
-static void one(void) {
-    const char *file = id();
-    rde_piece piece = {.data = file, .length = strlen(file)};
+/* Calls with a payload and the place behind it, and waits. */
+static rde_completion call(uint32_t method, const void *payload, size_t length, rde_rpc_header header, uint64_t room) {
+    place.length = room;
+    rde_piece pieces[] = {{.data = payload, .length = length}, {.data = &place, .length = sizeof place}};
     rde_call_arguments call = RDE_CALL_ARGUMENTS_INIT;
-    call.method = RDE_METHOD_NEEDLE;
-    call.pieces = &piece;
-    call.piece_count = 1;
+    call.method = method;
+    call.header = header;
+    if (place.memory != 0) call.header.flags |= RDE_VOLUME_PLACED;
+    call.pieces = pieces;
+    call.piece_count = place.memory != 0 ? 2 : 1;
     call.reply = into;
-    call.reply_capacity = SIZE;
+    call.reply_capacity = room;
     try("call", rde_call(session, &call));
     rde_completion done = next();
-    try("a needle", done.detail);
-    if (done.length != SIZE) exit(1);
+    try("the exporter", done.detail);
+    return done;
+}
+
+/* Bytes of an answer, which is in `memory`. */
+static uint64_t answered(const rde_completion *done, rde_rpc_header *header) {
+    memcpy(header, done->data, sizeof *header);
+    return header->flags & RDE_NEEDLE_PLACED ? header->offset : done->length;
+}
+
+static void lend(void) {
+    rde_key key;
+    rde_rpc_header header;
+    try("export", rde_buffer_export(into, 0, ROOM, RDE_RIGHT_READ | RDE_RIGHT_WRITE, &key, &error));
+    rde_piece piece = {.data = &key, .length = sizeof key};
+    rde_call_arguments call = RDE_CALL_ARGUMENTS_INIT;
+    call.method = RDE_METHOD_NEEDLE_MEMORY;
+    call.pieces = &piece;
+    call.piece_count = 1;
+    try("call", rde_call(session, &call));
+    rde_completion done = next();
+    memcpy(&header, done.data, sizeof header);
+    if (done.detail == RDE_STATUS_OK) place.memory = header.offset;
+}
+
+static void one(void) {
+    const char *file = id();
+    rde_rpc_header header;
+    rde_completion done = call(RDE_METHOD_NEEDLE, file, strlen(file), (rde_rpc_header){0}, SIZE);
+    if (answered(&done, &header) != SIZE) exit(1);
 }
 
 static void many(void) {
     static char payload[RDE_NEEDLES_BYTES_MAX];
     rde_needle_read reads[SOME];
     rde_needle_result results[SOME];
-    rde_call_arguments call = RDE_CALL_ARGUMENTS_INIT;
+    rde_rpc_header header;
     size_t length;
     uint32_t got;
     for (int i = 0; i < SOME; i++) {
         const char *file = id();
         reads[i] = (rde_needle_read){.file_id = {file, strlen(file)}};
     }
-    try("encode", rde_needles_encode(reads, SOME, 0, payload, sizeof payload, &length, &got, &call.header));
-    rde_piece piece = {.data = payload, .length = length};
-    call.method = RDE_METHOD_NEEDLES;
-    call.pieces = &piece;
-    call.piece_count = 1;
-    try("call", rde_call(session, &call));
-    rde_completion done = next();
-    rde_rpc_header header;
-    rde_buffer buffer = {done.value};
-    void *data;
-    try("needles", done.detail);
-    memcpy(&header, done.data, sizeof header);
-    try("data", rde_buffer_data(buffer, &data, NULL));
-    try("decode", rde_needles_decode(&header, (rde_bytes){data, done.length}, results, SOME, &got));
+    try("encode", rde_needles_encode(reads, SOME, ROOM, payload, sizeof payload, &length, &got, &header));
+    rde_completion done = call(RDE_METHOD_NEEDLES, payload, length, header, ROOM);
+    length = answered(&done, &header);
+    try("decode", rde_needles_decode(&header, (rde_bytes){memory, length}, results, SOME, &got));
     if (got != SOME) exit(1);
     for (int i = 0; i < SOME; i++)
         if (results[i].status != 0 || results[i].data_length != SIZE) exit(1);
-    try("release", rde_buffer_release(buffer));
 }
 
 static double each(void (*block)(void), int operations) {
@@ -98,7 +120,6 @@ static double each(void (*block)(void), int operations) {
 int main(int argc, char **argv) {
     rde_context context;
     rde_worker_options options = RDE_WORKER_OPTIONS_INIT;
-    void *memory;
     if (argc != 2) return 2;
     while (count < IDS && scanf("%63s", ids[count]) == 1) count++;
     options.flags = RDE_WORKER_POLLED;
@@ -106,7 +127,8 @@ int main(int argc, char **argv) {
     try("open", rde_worker_open(context, &options, &worker, &error));
     try("dial", rde_session_connect(worker, (rde_bytes){argv[1], strlen(argv[1])}, 0, &session, &error));
     next();
-    try("alloc", rde_buffer_alloc(context, SIZE, 0, &into, &memory, &error));
+    try("alloc", rde_buffer_alloc(context, ROOM, RDE_BUFFER_EXPORTABLE, &into, (void **)&memory, &error));
+    lend();
     double alone = each(one, 1);
     printf("%.1f %.1f\n", alone, each(many, SOME));
     try("close", rde_worker_close(worker));

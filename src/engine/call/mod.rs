@@ -19,6 +19,7 @@ pub use inbound::{Call, CallInfo};
 pub(in crate::engine) use inbound::{Inbound, Payload};
 pub(in crate::engine) use kept::{Kept, OnceTable, Verdict};
 pub use piece::Piece;
+pub(in crate::engine) use piece::Source;
 pub use reply::Reply;
 pub(in crate::engine) use reply::{Answer, gather};
 pub use slots::OnceSlots;

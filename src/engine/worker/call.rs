@@ -12,11 +12,12 @@ use super::pending::{Outcome, Pending};
 use super::work::{Local, Work, span};
 use crate::engine::buffer::{Buffer, Span};
 use crate::engine::call::short::{self, ShortCall};
-use crate::engine::call::{HEADER, Header, ONCE, Once, Piece, gather};
+use crate::engine::call::{HEADER, Header, ONCE, Once, Piece, Source, gather};
 use crate::engine::frame::{Compact, FLAG_ONCE, FLAG_REFUSED, Frame, Kind};
 use crate::engine::info::SessionState;
 use crate::engine::pool::UNINITIALISED;
 use crate::engine::request::{COMPLETION_INLINE, Completion, INLINE_MESSAGE, Op, Request};
+use crate::limits::COMPACT_FRAME;
 use crate::status::Status;
 use crate::telemetry::Count;
 
@@ -77,15 +78,24 @@ impl Core {
     /// Sends a call that is short at once, without its becoming work first. For anything else, and anything wrong,
     /// `false`: the long way finds the words.
     pub(super) fn call_request(&mut self, worker: &Worker, request: &Request<'_>) -> bool {
-        if request.op != Op::Call as u16 || request.flags != 0 || request.buffer != 0 || request.length != 0 {
+        if request.op != Op::Call as u16 || request.flags != 0 {
             return false;
         }
-        let (Some(data), Some((method, header, None))) = (request.data.get(), request.call_parts()) else {
+        let mut gathered = [0; COMPACT_FRAME];
+        let data = short_bytes(request, &mut gathered);
+        let (Some(data), Some((method, header, None))) = (data, request.call_parts()) else {
             return false;
         };
+        let local = match request.buffer {
+            0 if (request.buffer_offset, request.length) == (0, 0) => Local::None,
+            0 => return false,
+            _ => match span(request.buffer, request.buffer_offset, request.length) {
+                Ok(span) => Local::Span(span),
+                Err(_) => return false,
+            },
+        };
         let Some(session) = self.recent(request.session).cloned() else { return false };
-        if request.buffer_offset != 0
-            || !short::fits(&header, data.len())
+        if !short::fits(&header, data.len())
             || !session.belongs_to(worker)
             || session.state() != SessionState::Open
         {
@@ -103,7 +113,7 @@ impl Core {
         }
         self.context.touch(&session);
         let heard = session.is_heard();
-        let pending = Pending::new(request.user_data, Op::Call, session);
+        let pending = Pending { local, ..Pending::new(request.user_data, Op::Call, session) };
         self.track(pending, request.timeout_us);
         match self.send_compact(fabric, endpoint, Token::Op(id), heard) {
             Ok(Started::Done) => {}
@@ -139,7 +149,8 @@ impl Core {
         let idle = pending.held == 0 && pending.outcome.is_none() && pending.call.is_none();
         let short = call.payload.len() <= INLINE_MESSAGE && call.header[20..] == [0; 4];
         let zero = call.header == [0; HEADER];
-        if !of_peer || !idle || !short || !(zero || call.payload.is_empty()) {
+        let inline = zero && matches!(pending.local, Local::None);
+        if !of_peer || !idle || !short || !(inline || call.payload.is_empty()) {
             return false;
         }
         let Some(pending) = self.ops.remove(id) else { return false };
@@ -372,6 +383,25 @@ impl Core {
             self.send_frame(peer, Frame::new(Kind::Cancel, 0, number, id), &[]);
         }
     }
+}
+
+/// A call's payload, if it is a short one of bytes that are copied; several pieces are put together in `gathered`.
+fn short_bytes<'a>(request: &Request<'a>, gathered: &'a mut [u8; COMPACT_FRAME]) -> Option<&'a [u8]> {
+    let Some(pieces) = request.data.get_pieces() else { return request.data.get() };
+    let bytes = |piece: &Piece<'a>| match piece.source()? {
+        Source::Bytes(bytes) => Some(bytes),
+        Source::Buffer(..) => None,
+    };
+    if let [piece] = pieces? {
+        return bytes(piece);
+    }
+    let mut length = 0;
+    for piece in pieces? {
+        let bytes = bytes(piece)?;
+        gathered.get_mut(length..length + bytes.len())?.copy_from_slice(bytes);
+        length += bytes.len();
+    }
+    Some(&gathered[..length])
 }
 
 /// Whether UCX reads the payload where it is.

@@ -1,0 +1,210 @@
+//! Answers that are put into the caller's own memory, where that is mapped here: what a caller lent by a call of
+//! [`METHOD_MEMORY`](super::METHOD_MEMORY). Nothing of a needle gets there before its cookie was looked at.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Arc;
+
+use zerocopy::little_endian::U64;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::ask::Ask;
+use super::read;
+use crate::engine::region::Region;
+use crate::rpc::{self, Lent};
+use crate::status::{Error, Result, Status};
+use crate::volume::{Location, Needle, Read, ReadOptions, checksum};
+
+/// Bytes that go by way of a core's own cache: one system call, checked there, and copied when all is well. More are read
+/// straight to their place.
+const NEARBY: u64 = 64 << 10;
+
+/// Bytes between two looks at the key, and at whether the caller has given up.
+const STEP: u64 = 1 << 20;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Where an answer goes, at the end of a call's payload: 24 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Place {
+    /// Its number, as the exporter gave it.
+    pub memory: U64,
+    /// Where in it, in bytes.
+    pub offset: U64,
+    /// How many bytes there are for it.
+    pub length: U64,
+}
+
+/// Bytes of a [`Place`].
+pub const PLACE: usize = size_of::<Place>();
+
+const _: () = assert!(PLACE == 24);
+
+/// Memory of a caller's, for one answer.
+pub(super) struct Target {
+    region: Arc<Region>,
+    offset: u64,
+    length: u64,
+    /// Its reader checks what is read straight to its place.
+    unchecked: bool,
+}
+
+/// What was put into a [`Target`].
+pub(super) struct Put {
+    pub needle: Needle,
+    pub length: u64,
+    /// The reader has to check it.
+    pub unchecked: bool,
+}
+
+impl Target {
+    /// Takes the place off the end of a call's payload. `None`: no memory of this number is lent, or not any more. Errors:
+    /// `InvalidArgument`; `OutOfRange` past its end.
+    pub fn split<'a>(
+        lent: &Lent,
+        session: u64,
+        payload: &'a [u8],
+        flags: u32,
+    ) -> Result<(&'a [u8], Option<Target>)> {
+        if flags & read::PLACED == 0 {
+            return Ok((payload, None));
+        }
+        let (rest, place) = Place::read_from_suffix(payload)
+            .map_err(|_| Error::new(Status::InvalidArgument, "the payload does not end with a place"))?;
+        let Some(region) = lent.region(session, place.memory.get()) else { return Ok((rest, None)) };
+        let (offset, length) = (place.offset.get(), place.length.get());
+        if offset.checked_add(length).is_none_or(|end| end > region.len()) {
+            return Err(Error::new(Status::OutOfRange, "the place ends past the memory that was lent"));
+        }
+        let unchecked = flags & read::UNCHECKED != 0;
+        Ok((rest, Some(Target { region, offset, length, unchecked })))
+    }
+
+    /// Bytes that it has room for.
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether its reader checks what is read straight to its place.
+    pub fn unchecked(&self) -> bool {
+        self.unchecked
+    }
+
+    /// Puts bytes there, from `at` on. Errors: `OutOfRange`, `Revoked`.
+    pub fn put(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        let length = bytes.len() as u64;
+        if at.checked_add(length).is_none_or(|end| end > self.length) {
+            return Err(Status::OutOfRange.into());
+        }
+        Ok(rpc::writable(&self.region, self.offset + at, length)?.copy_from_slice(0, bytes)?)
+    }
+
+    /// Reads what is asked for to its place, from `at` on. `None`: it is longer than the rest of the place, which is left
+    /// as it was. Errors: those of [`Location::read`]; `Revoked`. After `Corrupted` and `Stale` the place may have changed.
+    pub fn read(&self, at: u64, ask: &Ask, location: &Location, options: &ReadOptions) -> Result<Option<Put>> {
+        let room = self.length.saturating_sub(at);
+        let wanted = ask.room(location.size());
+        if wanted > NEARBY {
+            return self.read_long(at, room, ask, location, options);
+        }
+        scratch(wanted as usize, |scratch| {
+            let Read { length, needle } = ask.read(location, scratch, options)?;
+            if length as u64 > room {
+                return Ok(None);
+            }
+            self.put(at, &scratch[..length])?;
+            Ok(Some(Put { needle, length: length as u64, unchecked: false }))
+        })
+    }
+
+    fn read_long(
+        &self,
+        at: u64,
+        room: u64,
+        ask: &Ask,
+        location: &Location,
+        options: &ReadOptions,
+    ) -> Result<Option<Put>> {
+        let needle = location.stat(options)?;
+        let all = 0..needle.data_length;
+        let range = match ask.flags & read::RANGE {
+            0 => all.clone(),
+            _ => needle.range(ask.offset, usize::try_from(ask.len).unwrap_or(usize::MAX), options)?,
+        };
+        let (length, whole) = (u64::from(range.end - range.start), range == all);
+        if length > room {
+            return Ok(None);
+        }
+        if whole && !self.unchecked {
+            self.fill_checked(at, &needle, location, options)?;
+        } else {
+            self.fill(at, range, location, options)?;
+        }
+        Ok(Some(Put { needle, length, unchecked: whole && self.unchecked }))
+    }
+
+    /// From the page cache to the place, and nothing in between.
+    fn fill(&self, at: u64, range: Range<u32>, location: &Location, options: &ReadOptions) -> Result<()> {
+        let (start, end) = (u64::from(range.start), u64::from(range.end));
+        for from in (start..end).step_by(STEP as usize) {
+            let length = STEP.min(end - from);
+            let span = rpc::writable(&self.region, self.offset + at + (from - start), length)?;
+            let got = span.read_file(location.file(), data_at(location) + from, options.wait)?;
+            if got as u64 != length {
+                return Err(cut_off());
+            }
+        }
+        Ok(())
+    }
+
+    /// In pieces that stay in a core's cache while they are checked. The memory is not ours: what was checked is not read
+    /// from there.
+    fn fill_checked(
+        &self,
+        at: u64,
+        needle: &Needle,
+        location: &Location,
+        options: &ReadOptions,
+    ) -> Result<()> {
+        let end = u64::from(needle.data_length);
+        let sum = scratch(NEARBY as usize, |scratch| {
+            let mut sum = 0;
+            for from in (0..end).step_by(NEARBY as usize) {
+                let piece = &mut scratch[..NEARBY.min(end - from) as usize];
+                let got = location.read_data(from, piece, options)?;
+                if got != piece.len() {
+                    return Err(cut_off());
+                }
+                sum = crc32c::crc32c_append(sum, piece);
+                self.put(at + from, piece)?;
+            }
+            Ok(sum)
+        })?;
+        match checksum::matches(needle.checksum, sum) {
+            true => Ok(()),
+            false => Err(Error::new(Status::Corrupted, "a needle's data does not match its checksum")),
+        }
+    }
+}
+
+/// Where a record's data begins in its file.
+fn data_at(location: &Location) -> u64 {
+    location.offset() + location.front_length() as u64
+}
+
+fn cut_off() -> Error {
+    Error::new(Status::Stale, "the .dat file ends inside the needle's data")
+}
+
+/// Bytes of this thread's own.
+fn scratch<T>(length: usize, with: impl FnOnce(&mut [u8]) -> T) -> T {
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.len() < length {
+            scratch.resize(length, 0);
+        }
+        with(&mut scratch[..length])
+    })
+}
