@@ -1,5 +1,7 @@
 //! The children of an index page with their separators, in one piece of memory.
 
+use super::block::append_key;
+use super::damage::Decoded;
 use super::page::PageId;
 use std::ops::Range;
 
@@ -42,6 +44,15 @@ impl ChildTable {
         self.keys.extend_from_slice(key);
         self.ends.push(self.keys.len() as u32);
         self.ids.push(id);
+    }
+
+    /// Adds a child whose key follows from the one before it, which is not the first one's: that is not coded.
+    pub fn follow(&mut self, id: PageId, coded: (bool, usize, &[u8]), at: usize) -> Decoded<()> {
+        let before = (self.len() > 1).then(|| self.start(self.len() - 1)..self.keys.len());
+        append_key(&mut self.keys, before, coded, at)?;
+        self.ends.push(self.keys.len() as u32);
+        self.ids.push(id);
+        Ok(())
     }
 
     /// Adds some of others' after these.

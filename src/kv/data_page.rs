@@ -1,6 +1,6 @@
 //! Data pages: sorted entries, prefix-coded keys, delta-coded timestamps.
 
-use super::block::{Block, Sought, Walk};
+use super::block::{Block, Sought, Walk, append_key};
 use super::damage::{Damage, Decoded};
 use super::page::{Kind, PageId, kind};
 use super::value::Descriptor;
@@ -66,9 +66,11 @@ impl<'a> DataPage<'a> {
         keys.clear();
         let mut all = Vec::with_capacity(self.block.restarts() * 16);
         let mut entries = self.entries()?;
-        while let Some(entry) = entries.step()? {
+        let mut before = None;
+        while let Some((entry, restart, shared, suffix)) = entries.raw()? {
             let start = keys.len();
-            keys.extend_from_slice(entries.key());
+            append_key(keys, before, (restart, shared, suffix), entry.at)?;
+            before = Some(start..keys.len());
             all.push((start..keys.len(), entry));
         }
         Ok(all)

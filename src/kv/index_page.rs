@@ -101,8 +101,8 @@ impl<'a> IndexPage<'a> {
         table.clear();
         table.push(from, self.leftmost);
         let mut children = self.children()?;
-        while let Some(child) = children.step()? {
-            table.push(children.separator(), child);
+        while let Some((child, restart, shared, suffix, at)) = children.raw()? {
+            table.follow(child, (restart, shared, suffix), at)?;
         }
         // Among themselves they ascend: the walk sees to it.
         let (first, last) = (1.min(table.len() - 1), table.len() - 1);

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// File pages that lie together and are worth looking for: one write of so many costs the disk what a few alone do.
 const LONG: u64 = 64;
+/// Shorter runs are not found by their length: there may be very many of them.
+const SHORT: u64 = 4;
 
 /// Free file pages as runs, and the end of what was ever used.
 #[derive(Clone, Debug)]
@@ -20,8 +22,10 @@ pub struct Space {
     used: u64,
     free: u64,
     runs: BTreeMap<u64, u64>,
-    /// The same by length.
+    /// Those that are not short, by length.
     lengths: BTreeSet<(u64, u64)>,
+    /// Where the last run that was taken ended.
+    next: u64,
     /// The run that is being used up, which is in neither: where it begins, and its length.
     current: (u64, u64),
 }
@@ -65,6 +69,7 @@ impl Space {
             free: 0,
             runs: BTreeMap::new(),
             lengths: BTreeSet::new(),
+            next: 0,
             current: (0, 0),
         }
     }
@@ -83,11 +88,12 @@ impl Space {
     /// grow until they hold `file_amplify_factor` times what is used: pages at random places cost the disk an access each.
     pub fn take(&mut self) -> u64 {
         self.used += 1;
-        if self.current.1 == 0
-            && let Some((len, start)) = self.lengths.last().copied()
-        {
+        if self.current.1 == 0 && self.free > 0 {
+            let long = self.lengths.last().is_some_and(|(len, _)| *len >= LONG);
             let grown = self.used.saturating_mul(self.factor.saturating_sub(1));
-            if len >= LONG || self.free >= grown {
+            if (long || self.free >= grown)
+                && let Some((start, len)) = self.best()
+            {
                 self.remove(start, len);
                 self.current = (start, len);
             }
@@ -95,11 +101,20 @@ impl Space {
         if self.current.1 > 0 {
             let page = self.current.0;
             self.current = (page + 1, self.current.1 - 1);
-            self.free -= 1;
+            (self.free, self.next) = (self.free - 1, page + 1);
             return page;
         }
         self.end += 1;
         self.end - 1
+    }
+
+    /// The longest run, or if all are short the one after the last that was taken.
+    fn best(&self) -> Option<(u64, u64)> {
+        if let Some((len, start)) = self.lengths.last() {
+            return Some((*start, *len));
+        }
+        let after = self.runs.range(self.next..).next().or_else(|| self.runs.first_key_value());
+        after.map(|(start, len)| (*start, *len))
     }
 
     /// Takes a free file page out of what can be taken.
@@ -151,7 +166,9 @@ impl Space {
 
     fn add(&mut self, start: u64, len: u64) {
         self.runs.insert(start, len);
-        self.lengths.insert((len, start));
+        if len >= SHORT {
+            self.lengths.insert((len, start));
+        }
         self.free += len;
     }
 
@@ -272,7 +289,7 @@ mod tests {
                 prop_assert_eq!(free, rest);
                 let starts: Vec<(u64, u64)> = space.runs.iter().map(|(start, len)| (*start, *len)).collect();
                 prop_assert!(starts.windows(2).all(|pair| pair[0].0 + pair[0].1 < pair[1].0), "runs touch");
-                prop_assert!(starts.iter().map(|(start, len)| (*len, *start)).collect::<BTreeSet<_>>() == space.lengths);
+                prop_assert!(starts.iter().filter(|run| run.1 >= SHORT).map(|(start, len)| (*len, *start)).collect::<BTreeSet<_>>() == space.lengths);
             }
         }
     }
@@ -284,7 +301,7 @@ mod tests {
         for page in [4, 2, 6, 9, 4] {
             space.hold(page);
         }
-        assert_eq!([space.take(), space.take(), space.take()], [3, 5, 10]);
+        assert_eq!([space.take(), space.take(), space.take()], [5, 3, 10]);
     }
 
     #[test]
