@@ -1,11 +1,13 @@
 //! Applies sorted changes to a tree: new data pages, then the index pages above them.
 
 use super::chain::Chain;
+use super::child_table::ChildTable;
 use super::damage::{Damage, corrupted};
 use super::data_page::{DataPage, Entry};
 use super::edit::Edit;
-use super::index_builder::{self, Child};
+use super::index_builder;
 use super::index_page::IndexPage;
+use super::level::Level;
 use super::packer::{Cell, Packer, encode, separator};
 use super::page::{Kind, NONE, PageId};
 use super::sink::Sink;
@@ -56,6 +58,9 @@ pub struct Apply<'x, 'w, S: Sink, E> {
     chain: Chain,
     path: Vec<Level>,
     carry: Option<Carry>,
+    /// Memory for the next tables, and for the keys of the next page.
+    tables: Vec<ChildTable>,
+    keys: Vec<u8>,
 }
 
 /// Entries of a data page that is nearly empty, on their way to the page after it.
@@ -63,47 +68,6 @@ struct Carry {
     cells: Vec<Cell<'static>>,
     /// The smallest key that may stand there.
     from: Vec<u8>,
-}
-
-/// An index page on the way to where the changes are.
-struct Level {
-    id: PageId,
-    from: Vec<u8>,
-    until: Option<Vec<u8>>,
-    leaf: bool,
-    children: Vec<Child>,
-    /// Children before this one are in `out`.
-    done: usize,
-    out: Vec<Child>,
-    changed: bool,
-}
-
-impl Level {
-    fn replace(&mut self, by: Vec<Child>) {
-        self.changed |= by.len() != 1 || self.children.get(self.done) != by.first();
-        self.out.extend(by);
-        self.done += 1;
-    }
-
-    /// Keeps the children up to the one whose range holds `key`, and returns that.
-    fn advance(&mut self, key: &[u8]) -> (Child, Option<Vec<u8>>) {
-        let at =
-            self.children.partition_point(|child| child.0.as_slice() <= key).saturating_sub(1).max(self.done);
-        self.out.extend_from_slice(&self.children[self.done..at]);
-        self.done = at;
-        self.current()
-    }
-
-    /// The child after those that are done, and where its range ends.
-    fn current(&self) -> (Child, Option<Vec<u8>>) {
-        let until = self.children.get(self.done + 1).map(|next| next.0.clone());
-        (self.children[self.done].clone(), until.or_else(|| self.until.clone()))
-    }
-
-    /// Whether a child follows the one that is being replaced.
-    fn has_next(&self) -> bool {
-        self.done + 1 < self.children.len()
-    }
 }
 
 /// The pages that replace one data page, as they are made.
@@ -114,7 +78,7 @@ struct Replacement {
     from: Vec<u8>,
     last: Vec<u8>,
     begun: bool,
-    children: Vec<Child>,
+    children: ChildTable,
 }
 
 impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
@@ -129,10 +93,11 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         if changes.is_empty() {
             return Ok(root);
         }
-        let mut apply = Apply { edit, tree, effects, chain: Chain::default(), path: Vec::new(), carry: None };
+        let (chain, path, tables, keys) = (Chain::default(), Vec::new(), Vec::new(), Vec::new());
+        let mut apply = Apply { edit, tree, effects, chain, path, carry: None, tables, keys };
         let children = if root == NONE {
             let leaves = apply.fill(changes).await?;
-            apply.build(leaves, Kind::Leaf, None).await?
+            apply.build(&leaves, &[], Kind::Leaf, None).await?
         } else {
             apply.change(root, changes).await?
         };
@@ -141,145 +106,144 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
     }
 
     /// Walks down to every page that changes, in the order of keys, and up again when a subtree is done.
-    async fn change(&mut self, root: PageId, changes: &[E::Change]) -> Result<Vec<Child>> {
-        let level = self.level((Vec::new(), root), None).await?;
+    async fn change(&mut self, root: PageId, changes: &[E::Change]) -> Result<ChildTable> {
+        let table = self.tables.pop().unwrap_or_default();
+        let level = level(self.tree, root, &[], None, table).await?;
         self.path.push(level);
         let mut rest = changes;
-        while let (Some(next), Some(level)) = (rest.first(), self.path.last_mut()) {
-            if level.until.as_deref().is_some_and(|until| until <= next.key()) {
+        while let (Some(next), Some(lowest)) = (rest.first(), self.path.last_mut()) {
+            if lowest.until.as_deref().is_some_and(|until| until <= next.key()) {
                 self.close().await?;
                 continue;
             }
-            let (child, until) = level.advance(next.key());
-            if !level.leaf {
-                if self.path.len() >= DEPTH {
-                    return Err(self.tree.too_deep(root));
-                }
-                let level = self.level(child, until).await?;
-                self.path.push(level);
+            lowest.advance(next.key());
+            if lowest.leaf {
+                rest = self.leaves(rest).await?;
                 continue;
             }
-            rest = self.leaves(child, until, rest).await?;
+            if self.path.len() >= DEPTH {
+                return Err(self.tree.too_deep(root));
+            }
+            self.descend().await?;
         }
         while self.path.len() > 1 {
             self.close().await?;
         }
         match self.path.pop() {
-            Some(root) => self.seal(root, true).await,
-            None => Ok(Vec::new()),
+            Some(root) => self.seal(root, true).await.map(Option::unwrap_or_default),
+            None => Ok(ChildTable::default()),
         }
     }
 
-    /// Changes a data page, and those after it as long as one is left nearly empty; returns the changes after them.
-    async fn leaves<'b>(
-        &mut self,
-        mut child: Child,
-        mut until: Option<Vec<u8>>,
-        mut rest: &'b [E::Change],
-    ) -> Result<&'b [E::Change]> {
+    /// Changes the data page that the lowest level is at, and those after it as long as one is left nearly empty;
+    /// returns the changes after them.
+    async fn leaves<'b>(&mut self, mut rest: &'b [E::Change]) -> Result<&'b [E::Change]> {
         loop {
-            let end = until
-                .map_or(rest.len(), |until| rest.partition_point(|change| change.key() < until.as_slice()));
+            let Some(level) = self.path.last() else { return Ok(rest) };
+            let end = match level.current_until() {
+                Some(until) => rest.iter().take_while(|change| change.key() < until).count(),
+                None => rest.len(),
+            };
             let (these, after) = rest.split_at(end);
-            let replaced = self.leaf(child, these).await?;
+            let replaced = self.leaf(these).await?;
             rest = after;
             let Some(level) = self.path.last_mut() else { return Ok(rest) };
-            level.replace(replaced);
+            match replaced {
+                None => level.keep(),
+                Some(by) => {
+                    level.replace(&by);
+                    self.tables.push(by);
+                }
+            }
             if self.carry.is_none() {
                 return Ok(rest);
             }
-            (child, until) = level.current();
         }
     }
 
-    async fn level(&self, child: Child, until: Option<Vec<u8>>) -> Result<Level> {
-        let (from, id) = child;
-        let page = self.tree.load(id).await?;
-        let index = self.tree.sound(&page, IndexPage::parse(page.bytes.as_ref()))?;
-        let children = self.tree.sound(&page, index.table(&from, until.as_deref()))?;
-        let leaf = index.is_leaf();
-        Ok(Level { id, from, until, leaf, children, done: 0, out: Vec::new(), changed: false })
+    /// Goes down to the child that the lowest level is at.
+    async fn descend(&mut self) -> Result<()> {
+        let table = self.tables.pop().unwrap_or_default();
+        let Some(above) = self.path.last() else { return Ok(()) };
+        let (id, from, until) = (above.current(), above.current_from(), above.current_until());
+        let below = level(self.tree, id, from, until, table).await?;
+        self.path.push(below);
+        Ok(())
     }
 
     /// Ends the lowest level and tells the one above what became of it. One that is left nearly empty is joined to the
     /// one after it, which is then the lowest.
     async fn close(&mut self) -> Result<()> {
-        if let Some(mut level) = self.path.pop() {
-            let next = self.path.last().is_some_and(Level::has_next);
-            if next && level.changed && self.is_small(&mut level) {
-                self.edit.free(level.id);
-                let Some(above) = self.path.last_mut() else { return Ok(()) };
-                above.replace(Vec::new());
-                let (child, until) = above.current();
-                let mut joined = self.level(child, until).await?;
-                if joined.leaf != level.leaf {
-                    let what = "index pages of one level have children of different kinds";
-                    return Err(corrupted(
-                        self.tree.manifest_name(),
-                        0,
-                        format_args!("page {}: {what}", joined.id),
-                    ));
-                }
-                (joined.from, joined.out, joined.changed) = (level.from, level.out, true);
-                self.path.push(joined);
-                return Ok(());
+        let Some(mut level) = self.path.pop() else { return Ok(()) };
+        let next = self.path.last().is_some_and(Level::has_next);
+        if next && level.changed && self.is_small(&mut level) {
+            self.edit.free(level.id);
+            let Some(above) = self.path.last_mut() else { return Ok(()) };
+            above.replace(&ChildTable::default());
+            self.descend().await?;
+            let Some(joined) = self.path.last_mut() else { return Ok(()) };
+            if joined.leaf != level.leaf {
+                let what = "index pages of one level have children of different kinds";
+                let what = format_args!("page {}: {what}", joined.id);
+                return Err(corrupted(self.tree.manifest_name(), 0, what));
             }
-            let replaced = self.seal(level, false).await?;
-            if let Some(above) = self.path.last_mut() {
-                above.replace(replaced);
-            }
+            joined.join(level);
+            return Ok(());
+        }
+        let replaced = self.seal(level, false).await?;
+        match (self.path.last_mut(), replaced) {
+            (Some(above), Some(by)) => above.replace(&by),
+            (Some(above), None) => above.keep(),
+            (None, _) => {}
         }
         Ok(())
     }
 
-    /// Whether an index page would be less than a quarter full. Moves all its children to `out`.
+    /// Whether an index page would be less than a quarter full.
     fn is_small(&self, level: &mut Level) -> bool {
-        level.out.extend_from_slice(&level.children[level.done..]);
-        level.done = level.children.len();
-        if let Some(first) = level.out.first_mut() {
-            first.0.clone_from(&level.from);
-        }
         let options = self.edit.options();
-        let quarter =
-            index_builder::encoded_len(&level.out, options.index_restart_interval) < options.page_size / 4;
-        quarter && !level.out.is_empty()
+        let out = level.rest();
+        let len = index_builder::encoded_len(out, options.index_restart_interval);
+        len < options.page_size / 4 && !out.is_empty()
     }
 
-    /// Writes an index page anew if its children changed, and returns what replaces it.
-    async fn seal(&mut self, mut level: Level, root: bool) -> Result<Vec<Child>> {
-        level.out.extend_from_slice(&level.children[level.done..]);
-        if !level.changed {
-            return Ok(vec![(level.from, level.id)]);
-        }
-        if let Some(first) = level.out.first_mut() {
-            first.0 = level.from;
-        }
-        // A root with one index page below it is not needed.
-        if root && !level.leaf && level.out.len() == 1 {
+    /// Writes an index page anew if its children changed, and returns what replaces it; None for itself, unless it is
+    /// the root.
+    async fn seal(&mut self, mut level: Level, root: bool) -> Result<Option<ChildTable>> {
+        let replaced = if !level.changed {
+            root.then(|| ChildTable::one(&level.from, level.id))
+        } else if root && !level.leaf && level.rest().len() == 1 {
+            // A root with one index page below it is not needed.
             self.edit.free(level.id);
-            return Ok(level.out);
-        }
-        let kind = if level.leaf { Kind::Leaf } else { Kind::Inner };
-        self.build(level.out, kind, Some(level.id)).await
+            Some(level.rest().clone())
+        } else {
+            let kind = if level.leaf { Kind::Leaf } else { Kind::Inner };
+            let (id, from) = (level.id, std::mem::take(&mut level.from));
+            Some(self.build(level.rest(), &from, kind, Some(id)).await?)
+        };
+        self.tables.extend(level.into_tables());
+        Ok(replaced)
     }
 
-    /// Index pages over `children`; the first gets `id`. Without children the page goes.
+    /// Index pages over `children`; the first holds keys from `from` on and gets `id`. Without children the page goes.
     async fn build(
         &mut self,
-        children: Vec<Child>,
+        children: &ChildTable,
+        from: &[u8],
         kind: Kind,
         mut id: Option<PageId>,
-    ) -> Result<Vec<Child>> {
+    ) -> Result<ChildTable> {
         let options = self.edit.options();
         let (page_size, interval) = (options.page_size, options.index_restart_interval);
-        let mut pages = Vec::new();
-        for run in index_builder::cut(&children, page_size, interval) {
+        let mut pages = ChildTable::default();
+        for run in index_builder::cut(children, page_size, interval) {
             let page_id = match id.take() {
                 Some(id) => id,
                 None => self.edit.new_id()?,
             };
-            self.edit.put(page_id, index_builder::encode(run, page_size, interval), kind).await?;
-            pages.push((run[0].0.clone(), page_id));
+            let key = if run.start == 0 { from } else { children.key(run.start) };
+            pages.push(key, page_id);
+            self.edit.put(page_id, index_builder::encode(children, run, page_size, interval), kind).await?;
         }
         if let Some(unused) = id {
             self.edit.free(unused);
@@ -288,17 +252,17 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
     }
 
     /// Levels above until one page is left: the root.
-    async fn grow(&mut self, mut pages: Vec<Child>) -> Result<PageId> {
+    async fn grow(&mut self, mut pages: ChildTable) -> Result<PageId> {
         while pages.len() > 1 {
-            pages = self.build(pages, Kind::Inner, None).await?;
+            pages = self.build(&pages, &[], Kind::Inner, None).await?;
         }
-        Ok(pages.first().map_or(NONE, |root| root.1))
+        Ok(pages.ids().first().map_or(NONE, |root| *root))
     }
 
     /// The data pages of a new tree.
-    async fn fill(&mut self, changes: &[E::Change]) -> Result<Vec<Child>> {
+    async fn fill(&mut self, changes: &[E::Change]) -> Result<ChildTable> {
         let mut packer = self.packer();
-        let mut made = Replacement::new(None, Vec::new(), (NONE, NONE));
+        let mut made = Replacement::new(None, Vec::new(), (NONE, NONE), ChildTable::default());
         for change in changes {
             if let Some(cell) = self.effects.stage(self.edit, change).await?
                 && let Some(cells) = packer.push(cell)
@@ -312,16 +276,22 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         Ok(made.children)
     }
 
-    /// Merges changes into a data page and returns what replaces it; itself if nothing took effect.
-    async fn leaf(&mut self, child: Child, changes: &[E::Change]) -> Result<Vec<Child>> {
-        let loaded = self.tree.load(child.1).await?;
+    /// Merges changes into the data page that the lowest level is at and returns what replaces it; None if nothing took
+    /// effect.
+    async fn leaf(&mut self, changes: &[E::Change]) -> Result<Option<ChildTable>> {
+        let Some(level) = self.path.last() else { return Ok(None) };
+        let (id, from, has_next) = (level.current(), level.current_from().to_vec(), level.has_next());
+        let loaded = self.tree.load(id).await?;
         let tree = self.tree;
         let page = tree.sound(&loaded, DataPage::parse(loaded.bytes.as_ref()))?;
         let links = tree.sound(&loaded, page.previous().and_then(|previous| Ok((previous, page.next()?))))?;
-        let mut made = Replacement::new(Some(child.1), child.0.clone(), links);
+        let mut table = self.tables.pop().unwrap_or_default();
+        table.clear();
+        let mut made = Replacement::new(Some(id), from, links, table);
         let mut packer = self.packer();
-        let mut entries = tree.sound(&loaded, page.entries())?;
-        let mut old = tree.sound(&loaded, entries.step())?;
+        let mut keys = std::mem::take(&mut self.keys);
+        let entries = tree.sound(&loaded, page.all(&mut keys))?;
+        let mut old = entries.iter().map(|(key, entry)| (&keys[key.clone()], entry)).peekable();
         let mut changes = changes.iter().peekable();
         let mut changed = false;
         if let Some(carry) = self.carry.take() {
@@ -334,26 +304,24 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
             }
         }
         loop {
-            let order = match (&old, changes.peek()) {
-                (Some(_), Some(change)) => entries.key().cmp(change.key()),
+            let order = match (old.peek(), changes.peek()) {
+                (Some((key, _)), Some(change)) => key.cmp(&change.key()),
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
                 (None, None) => break,
             };
             let mut kept = None;
             let mut change = None;
-            if let (Some(entry), Ordering::Less | Ordering::Equal) = (old, order) {
-                let key = entries.key();
+            if let (Some((key, entry)), true) = (old.next_if(|_| order.is_le()), order.is_le()) {
                 if order == Ordering::Equal {
                     change = changes.next().filter(|change| change.timestamp() >= entry.timestamp);
                 }
-                if change.is_some() || self.effects.is_spent(&entry) {
-                    self.effects.release(self.edit, tree, &loaded, key, &entry).await?;
+                if change.is_some() || self.effects.is_spent(entry) {
+                    self.effects.release(self.edit, tree, &loaded, key, entry).await?;
                     changed = true;
                 } else {
-                    kept = Some(carried(key.to_vec(), &entry));
+                    kept = Some(carried(key, entry));
                 }
-                old = tree.sound(&loaded, entries.step())?;
             } else {
                 change = changes.next();
             }
@@ -372,9 +340,12 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
             }
         }
         if !changed && !made.begun {
-            return Ok(vec![child]);
+            self.tables.push(made.children);
+            drop(packer);
+            self.keys = keys;
+            return Ok(None);
         }
-        if packer.is_small() && self.path.last().is_some_and(Level::has_next) {
+        if packer.is_small() && has_next {
             self.carry = made.carry(packer);
             packer = self.packer();
         }
@@ -384,9 +355,10 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         self.begin(&mut made).await?;
         self.chain.end(tree).await?;
         if made.children.is_empty() {
-            self.edit.free(child.1);
+            self.edit.free(id);
         }
-        Ok(made.children)
+        self.keys = keys;
+        Ok(Some(made.children))
     }
 
     fn packer<'b>(&self) -> Packer<'b> {
@@ -407,22 +379,40 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
     async fn emit(&mut self, made: &mut Replacement, cells: Vec<Cell<'_>>) -> Result<()> {
         self.begin(made).await?;
         let (Some(first), Some(last)) = (cells.first(), cells.last()) else { return Ok(()) };
-        let (from, id) = match (made.children.is_empty(), made.old) {
-            (true, Some(old)) => (made.from.clone(), old),
-            (true, None) => (Vec::new(), self.edit.new_id()?),
-            _ => (separator(&made.last, &first.key).to_vec(), self.edit.new_id()?),
+        let id = match (made.children.is_empty(), made.old) {
+            (true, Some(old)) => old,
+            _ => self.edit.new_id()?,
         };
-        made.last = last.key.to_vec();
-        made.children.push((from, id));
+        match (made.children.is_empty(), made.old) {
+            (true, Some(_)) => made.children.push(&made.from, id),
+            (true, None) => made.children.push(&[], id),
+            _ => made.children.push(separator(&made.last, &first.key), id),
+        }
+        made.last.clear();
+        made.last.extend_from_slice(&last.key);
         let options = self.edit.options();
         let page = encode(&cells, options.page_size, options.data_restart_interval);
         self.chain.push(self.edit, id, page).await
     }
 }
 
+/// Reads an index page; its children go to the memory of `table`.
+async fn level<S: Sink>(
+    tree: &Tree<'_, S>,
+    id: PageId,
+    from: &[u8],
+    until: Option<&[u8]>,
+    mut table: ChildTable,
+) -> Result<Level> {
+    let page = tree.load(id).await?;
+    let index = tree.sound(&page, IndexPage::parse(page.bytes.as_ref()))?;
+    tree.sound(&page, index.table_into(from, until, &mut table))?;
+    Ok(Level::new(id, from, until, index.is_leaf(), table))
+}
+
 impl Replacement {
-    fn new(old: Option<PageId>, from: Vec<u8>, links: (PageId, PageId)) -> Replacement {
-        Replacement { old, links, from, last: Vec::new(), begun: false, children: Vec::new() }
+    fn new(old: Option<PageId>, from: Vec<u8>, links: (PageId, PageId), children: ChildTable) -> Replacement {
+        Replacement { old, links, from, last: Vec::new(), begun: false, children }
     }
 
     /// What is left in the packer, for the next page.
@@ -438,7 +428,7 @@ impl Replacement {
 }
 
 /// An entry as it is, on its way to another page.
-fn carried<'b>(key: Vec<u8>, entry: &Entry<'b>) -> Cell<'b> {
+fn carried<'b>(key: &'b [u8], entry: &Entry<'b>) -> Cell<'b> {
     Cell {
         key: key.into(),
         descriptor: entry.descriptor,

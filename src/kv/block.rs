@@ -3,6 +3,7 @@
 use super::damage::{Damage, Decoded};
 use super::varint::Reader;
 use std::cmp::Ordering;
+use std::ops::Range;
 
 /// Where `content_len` stands in a page.
 pub const CONTENT_LEN: usize = 9;
@@ -173,6 +174,29 @@ impl<'a> Walk<'a> {
         self.key.extend_from_slice(suffix);
         Ok(())
     }
+}
+
+/// Appends a key to others that lie one after the other: `shared` bytes of the one before it, if there is one, then
+/// `suffix`. They must ascend. `at` is where damage is.
+#[inline]
+pub fn append_key(
+    keys: &mut Vec<u8>,
+    before: Option<Range<usize>>,
+    (restart, shared, suffix): (bool, usize, &[u8]),
+    at: usize,
+) -> Decoded<()> {
+    let first = before.is_none();
+    let before = before.unwrap_or(keys.len()..keys.len());
+    if shared > before.len() || (restart && shared != 0) {
+        return Err(Damage::new(at, "a key shares more than there is"));
+    }
+    let common = before.start..before.start + shared;
+    if !first && suffix <= &keys[common.end..before.end] {
+        return Err(Damage::new(at, "keys are out of order"));
+    }
+    keys.extend_from_within(common);
+    keys.extend_from_slice(suffix);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -200,10 +200,10 @@ impl<S: Source, W: FnMut(&Report) -> Result<()>> Check<'_, '_, S, W> {
         }
         let index = self.tree.sound(page, IndexPage::parse(page.bytes.as_ref()))?;
         let table = self.tree.sound(page, index.table(&child.from, child.until.as_deref()))?;
-        let ends = table.iter().skip(1).map(|next| Some(next.0.clone())).chain([child.until.clone()]);
+        let ends = table.iter().skip(1).map(|next| Some(next.0.to_vec())).chain([child.until.clone()]);
         let children = table.iter().zip(ends).map(|((from, id), until)| {
             let leaf = index.is_leaf();
-            Child { id: *id, from: from.clone(), until, depth: child.depth + 1, leaf }
+            Child { id, from: from.to_vec(), until, depth: child.depth + 1, leaf }
         });
         Ok(children.collect())
     }

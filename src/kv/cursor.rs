@@ -1,5 +1,6 @@
 //! A place in a tree, moved from data page to data page.
 
+use super::child_table::ChildTable;
 use super::index_page::IndexPage;
 use super::page::{NONE, PageId};
 use super::scout::Scout;
@@ -23,7 +24,7 @@ pub struct Cursor<'t, 'a, S: Source> {
 
 /// An index page on the way: its children with their separators, and the one that was taken.
 struct Level {
-    children: Vec<(Vec<u8>, PageId)>,
+    children: ChildTable,
     at: usize,
     leaf: bool,
 }
@@ -47,8 +48,7 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
         }
         let root = self.level(self.root, &[], None).await?;
         self.path.push(root);
-        self.descend(|children| children.partition_point(|child| child.0.as_slice() <= key).saturating_sub(1))
-            .await
+        self.descend(|children| children.find(key)).await
     }
 
     /// To the last data page.
@@ -83,7 +83,7 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
 
     async fn announce(&mut self) {
         let scout = self.scout.get_or_insert_with(|| {
-            let ids = |level: &Level| level.children.iter().map(|child| child.1).collect();
+            let ids = |level: &Level| level.children.ids().to_vec();
             Scout::new(self.path.iter().map(|level| (ids(level), level.at)))
         });
         while self.lead + TOGETHER.min(self.ahead) <= self.ahead {
@@ -108,7 +108,7 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
         Ok(())
     }
 
-    async fn descend(&mut self, pick: impl Fn(&[(Vec<u8>, PageId)]) -> usize) -> Result<()> {
+    async fn descend(&mut self, pick: impl Fn(&ChildTable) -> usize) -> Result<()> {
         if let Some(last) = self.path.last_mut() {
             last.at = pick(&last.children);
         }
@@ -116,9 +116,9 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
     }
 
     /// Goes down from the child that the last level is at.
-    async fn enter(&mut self, pick: impl Fn(&[(Vec<u8>, PageId)]) -> usize) -> Result<()> {
+    async fn enter(&mut self, pick: impl Fn(&ChildTable) -> usize) -> Result<()> {
         while let Some(last) = self.path.last() {
-            let (from, id) = last.children[last.at].clone();
+            let id = last.children.id(last.at);
             if last.leaf {
                 self.leaf = Some(self.tree.load(id).await?);
                 return Ok(());
@@ -126,9 +126,9 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
             if self.path.len() >= DEPTH {
                 return Err(self.tree.too_deep(self.root));
             }
-            let until = self.path.iter().rev().find_map(|level| level.children.get(level.at + 1));
-            let until = until.map(|child| child.0.clone());
-            let mut level = self.level(id, &from, until.as_deref()).await?;
+            let next = |level: &&Level| level.at + 1 < level.children.len();
+            let until = self.path.iter().rev().find(next).map(|level| level.children.key(level.at + 1));
+            let mut level = self.level(id, last.children.key(last.at), until).await?;
             level.at = pick(&level.children);
             self.path.push(level);
         }

@@ -1,11 +1,12 @@
 //! Data pages: sorted entries, prefix-coded keys, delta-coded timestamps.
 
-use super::block::{Block, Sought, Walk};
+use super::block::{Block, Sought, Walk, append_key};
 use super::damage::{Damage, Decoded};
 use super::page::{Kind, PageId, kind};
 use super::value::Descriptor;
 use super::varint::Reader;
 use std::cmp::Ordering;
+use std::ops::Range;
 
 /// Where the link to the previous data page stands; the next one's follows.
 pub const PREVIOUS: usize = 11;
@@ -58,6 +59,21 @@ impl<'a> DataPage<'a> {
     /// All entries in order.
     pub fn entries(&self) -> Decoded<Entries<'a>> {
         self.start_at(0)
+    }
+
+    /// All entries in order, each with where its key then is in `keys`.
+    pub fn all(&self, keys: &mut Vec<u8>) -> Decoded<Vec<(Range<usize>, Entry<'a>)>> {
+        keys.clear();
+        let mut all = Vec::with_capacity(self.block.restarts() * 16);
+        let mut entries = self.entries()?;
+        let mut before = None;
+        while let Some((entry, restart, shared, suffix)) = entries.raw()? {
+            let start = keys.len();
+            append_key(keys, before, (restart, shared, suffix), entry.at)?;
+            before = Some(start..keys.len());
+            all.push((start..keys.len(), entry));
+        }
+        Ok(all)
     }
 
     /// Entries in order, beginning at or somewhat before the largest key that is at most `key`.

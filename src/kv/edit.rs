@@ -11,8 +11,8 @@ use super::versions::Versions;
 use crate::status::Result;
 use std::collections::{BTreeSet, HashMap};
 
-/// Bytes of neighbouring pages that are written at once.
-const RUN: usize = 1 << 20;
+/// Bytes of neighbouring pages that are written at once, at most.
+pub const RUN: usize = 128 << 10;
 
 /// An uncommitted change. Nothing that the base refers to is overwritten, so dropping it changes nothing.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl<'w, S: Sink> Edit<'w, S> {
             retired_ids: Vec::new(),
             taken_segments: Vec::new(),
             retired_segments: Vec::new(),
-            run: Vec::new(),
+            run: sink.take_run(),
             run_at: 0,
             files: BTreeSet::new(),
         }
@@ -188,7 +188,9 @@ impl<'w, S: Sink> Edit<'w, S> {
     }
 
     /// What was done, to be committed or undone.
-    pub fn outcome(self) -> Outcome {
+    pub fn outcome(mut self) -> Outcome {
+        self.run.clear();
+        self.sink.give_run(std::mem::take(&mut self.run));
         Outcome {
             pages: self.pages,
             segments: self.segments,

@@ -1,6 +1,7 @@
 //! Index pages: which child holds which range of keys.
 
 use super::block::{Block, Sought, Walk};
+use super::child_table::ChildTable;
 use super::damage::{Damage, Decoded};
 use super::page::{Kind, NONE, PageId, kind};
 use super::varint::Reader;
@@ -90,18 +91,26 @@ impl<'a> IndexPage<'a> {
 
     /// Every child with its separator, the leftmost under `from`, the page's own lower bound.
     /// The separators must lie after `from` and before `until`, where there is a bound.
-    pub fn table(&self, from: &[u8], until: Option<&[u8]>) -> Decoded<Vec<(Vec<u8>, PageId)>> {
-        let mut table = vec![(from.to_vec(), self.leftmost)];
+    pub fn table(&self, from: &[u8], until: Option<&[u8]>) -> Decoded<ChildTable> {
+        let mut table = ChildTable::default();
+        self.table_into(from, until, &mut table).map(|()| table)
+    }
+
+    /// The same, into memory that there is.
+    pub fn table_into(&self, from: &[u8], until: Option<&[u8]>, table: &mut ChildTable) -> Decoded<()> {
+        table.clear();
+        table.push(from, self.leftmost);
         let mut children = self.children()?;
-        while let Some(child) = children.step()? {
-            let separator = children.separator();
-            let after = table.last().is_none_or(|last| last.0.as_slice() < separator);
-            if !after || until.is_some_and(|until| separator >= until) {
-                return Err(Damage::new(FIRST, "a separator is outside its page's range"));
-            }
-            table.push((separator.to_vec(), child));
+        while let Some((child, restart, shared, suffix, at)) = children.raw()? {
+            table.follow(child, (restart, shared, suffix), at)?;
         }
-        Ok(table)
+        // Among themselves they ascend: the walk sees to it.
+        let (first, last) = (1.min(table.len() - 1), table.len() - 1);
+        let after = first == 0 || table.key(first) > from;
+        if !after || (last > 0 && until.is_some_and(|until| table.key(last) >= until)) {
+            return Err(Damage::new(FIRST, "a separator is outside its page's range"));
+        }
+        Ok(())
     }
 
     fn start_at(&self, restart: usize) -> Decoded<Children<'a>> {

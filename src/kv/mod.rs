@@ -10,7 +10,7 @@
 //! the directories lack.
 //!
 //! Writing: a [`batch`] is applied by a [`writer`] as an [`edit`] of both trees ([`apply`], [`effects`], [`chain`],
-//! [`packer`], [`index_builder`]) in free [`space`], through a [`sink`];
+//! [`packer`], [`index_builder`], [`child_table`], [`level`]) in free [`space`], through a [`sink`];
 //! [`upkeep`] truncates, cleans and archives, [`fork`] makes branches, [`compact`] gives space back. [`check`] and
 //! [`survey`] say what is there and whether it is sound.
 
@@ -20,6 +20,7 @@ pub mod block;
 pub mod branch;
 pub mod chain;
 pub mod check;
+pub mod child_table;
 pub mod compact;
 pub mod compress;
 pub mod cursor;
@@ -37,6 +38,7 @@ pub mod index_page;
 pub mod ini;
 pub mod keys;
 pub mod layout;
+pub mod level;
 pub mod manifest;
 pub mod mapping;
 pub mod names;

@@ -72,8 +72,18 @@ impl Cell<'_> {
     }
 }
 
-fn common(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+/// How many bytes two keys begin with in common.
+#[inline]
+pub(super) fn common(a: &[u8], b: &[u8]) -> usize {
+    let (a8, b8) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+    for (i, (x, y)) in a8.iter().zip(b8).enumerate() {
+        let differ = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
+        if differ != 0 {
+            return i * 8 + differ.trailing_zeros() as usize / 8;
+        }
+    }
+    let at = 8 * a8.len().min(b8.len());
+    at + a[at..].iter().zip(&b[at..]).take_while(|(a, b)| a == b).count()
 }
 
 /// Takes entries in order and gives them back a page's worth at a time, the last two evened out.
@@ -153,8 +163,8 @@ impl<'b> Packer<'b> {
 
 /// A data page without kind, checksum and links. The cells fit, as a [`Packer`] gave them.
 pub fn encode(cells: &[Cell<'_>], page_size: usize, interval: usize) -> Vec<u8> {
-    let mut page = vec![0; FIRST];
-    page.reserve_exact(page_size - FIRST);
+    let mut page = Vec::with_capacity(page_size);
+    page.resize(FIRST, 0);
     let mut restarts: Vec<u16> = Vec::new();
     for (i, cell) in cells.iter().enumerate() {
         if i.is_multiple_of(interval) {

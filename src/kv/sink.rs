@@ -15,6 +15,14 @@ pub trait Sink: Source {
     /// All of `bytes` into `file` from `offset` on; the file is made if it is missing. Not safe until synced.
     async fn write(&self, file: &FileName, offset: u64, bytes: &[u8]) -> Result<()>;
 
+    /// Memory, empty, for pages that will be written together.
+    fn take_run(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Takes it back once nothing more will be.
+    fn give_run(&self, _run: Vec<u8>) {}
+
     /// Makes what was written to these files safe, and the names of those that were made since the last sync.
     async fn sync(&self, files: &[FileName]) -> Result<()>;
 

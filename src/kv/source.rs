@@ -41,6 +41,9 @@ pub trait Source {
     /// Says that the page at `place` will be asked for soon. A source that can fetch it meanwhile does.
     fn expect(&self, _place: &Place<'_>) {}
 
+    /// The same of one that is not asked for again after that: another takes its place.
+    fn expect_last(&self, _place: &Place<'_>) {}
+
     /// The same of several pages, in the order in which they will be asked for.
     fn expect_all(&self, places: &[Place<'_>]) {
         places.iter().for_each(|place| self.expect(place));

@@ -5,20 +5,36 @@ use super::mapping::Mapping;
 use super::options::Options;
 use super::page::{NONE, PageId};
 use crate::status::{Error, Result, Status};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// File pages that lie together and are worth looking for: one write of so many costs the disk what a few alone do.
+const LONG: u64 = 64;
+/// Shorter runs are not found by their length: there may be very many of them.
+const SHORT: u64 = 4;
 
 /// Free file pages as runs, and the end of what was ever used.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Space {
     reuse: bool,
     end: u64,
+    /// Files may grow as long as they hold no more than this many times what is used.
+    factor: u64,
+    used: u64,
+    free: u64,
     runs: BTreeMap<u64, u64>,
+    /// Those that are not short, by length.
+    lengths: BTreeSet<(u64, u64)>,
+    /// Where the last run that was taken ended.
+    next: u64,
+    /// The run that is being used up, which is in neither: where it begins, and its length.
+    current: (u64, u64),
 }
 
 impl Space {
     /// What a loaded manifest leaves free. In append mode that is nothing: compaction reclaims whole files.
     pub fn load(manifest: &Manifest, options: &Options) -> Space {
-        let mut space = Space { reuse: !options.append, end: manifest.end, runs: BTreeMap::new() };
+        let (reuse, factor) = (!options.append, options.file_amplify_factor);
+        let mut space = Space { reuse, factor, end: manifest.end, ..Space::none() };
         if options.append {
             return space;
         }
@@ -32,19 +48,30 @@ impl Space {
         let mut at = first.unwrap_or(0);
         for page in used {
             if page > at {
-                space.runs.insert(at, page - at);
+                space.add(at, page - at);
             }
+            space.used += u64::from(page >= at);
             at = at.max(page + 1);
         }
         if manifest.end > at {
-            space.runs.insert(at, manifest.end - at);
+            space.add(at, manifest.end - at);
         }
         space
     }
 
     /// Room for nothing, which keeps nothing.
     pub fn none() -> Space {
-        Space { reuse: false, end: 0, runs: BTreeMap::new() }
+        Space {
+            reuse: false,
+            end: 0,
+            factor: 1,
+            used: 0,
+            free: 0,
+            runs: BTreeMap::new(),
+            lengths: BTreeSet::new(),
+            next: 0,
+            current: (0, 0),
+        }
     }
 
     /// The smallest file page that was never used.
@@ -57,22 +84,42 @@ impl Space {
         self.end = self.end.max(end);
     }
 
-    /// A free file page; ascending ones as far as possible, so that writes join.
+    /// A free file page; ascending ones as far as possible, so that writes join. Where only short runs are free, files
+    /// grow until they hold `file_amplify_factor` times what is used: pages at random places cost the disk an access each.
     pub fn take(&mut self) -> u64 {
-        let Some(run) = self.runs.first_entry() else {
-            self.end += 1;
-            return self.end - 1;
-        };
-        let (start, len) = (*run.key(), *run.get());
-        run.remove();
-        if len > 1 {
-            self.runs.insert(start + 1, len - 1);
+        self.used += 1;
+        if self.current.1 == 0 && self.free > 0 {
+            let long = self.lengths.last().is_some_and(|(len, _)| *len >= LONG);
+            let grown = self.used.saturating_mul(self.factor.saturating_sub(1));
+            if (long || self.free >= grown)
+                && let Some((start, len)) = self.best()
+            {
+                self.remove(start, len);
+                self.current = (start, len);
+            }
         }
-        start
+        if self.current.1 > 0 {
+            let page = self.current.0;
+            self.current = (page + 1, self.current.1 - 1);
+            (self.free, self.next) = (self.free - 1, page + 1);
+            return page;
+        }
+        self.end += 1;
+        self.end - 1
+    }
+
+    /// The longest run, or if all are short the one after the last that was taken.
+    fn best(&self) -> Option<(u64, u64)> {
+        if let Some((len, start)) = self.lengths.last() {
+            return Some((*start, *len));
+        }
+        let after = self.runs.range(self.next..).next().or_else(|| self.runs.first_key_value());
+        after.map(|(start, len)| (*start, *len))
     }
 
     /// Takes a free file page out of what can be taken.
     pub fn hold(&mut self, page: u64) {
+        self.put_back();
         let Some((start, len)) = self.runs.range(..=page).next_back().map(|(start, len)| (*start, *len))
         else {
             return;
@@ -80,12 +127,13 @@ impl Space {
         if page >= start + len {
             return;
         }
-        self.runs.remove(&start);
+        self.remove(start, len);
+        (self.used, self.free) = (self.used + 1, self.free - len);
         if page > start {
-            self.runs.insert(start, page - start);
+            self.add(start, page - start);
         }
         if page + 1 < start + len {
-            self.runs.insert(page + 1, start + len - page - 1);
+            self.add(page + 1, start + len - page - 1);
         }
     }
 
@@ -94,17 +142,49 @@ impl Space {
         if !self.reuse {
             return;
         }
-        let mut run = (page, 1);
-        if let Some((start, len)) = self.runs.range(..page).next_back().map(|(start, len)| (*start, *len))
-            && start + len == page
-        {
-            self.runs.remove(&start);
-            run = (start, len + 1);
+        self.put_back();
+        self.used = self.used.saturating_sub(1);
+        self.join(page, 1);
+    }
+
+    /// Adds a run that may touch others.
+    fn join(&mut self, start: u64, len: u64) {
+        let (mut first, mut end) = (start, start + len);
+        let before = self.runs.range(..start).next_back().map(|(start, len)| (*start, *len));
+        if let Some((before, len)) = before.filter(|(before, len)| before + len == start) {
+            self.remove(before, len);
+            self.free -= len;
+            first = before;
         }
-        if let Some(len) = self.runs.remove(&(page + 1)) {
-            run.1 += len;
+        if let Some(len) = self.runs.get(&end).copied() {
+            self.remove(end, len);
+            self.free -= len;
+            end += len;
         }
-        self.runs.insert(run.0, run.1);
+        self.add(first, end - first);
+    }
+
+    fn add(&mut self, start: u64, len: u64) {
+        self.runs.insert(start, len);
+        if len >= SHORT {
+            self.lengths.insert((len, start));
+        }
+        self.free += len;
+    }
+
+    /// Takes a run out of both orders; its pages still count as free.
+    fn remove(&mut self, start: u64, len: u64) {
+        self.runs.remove(&start);
+        self.lengths.remove(&(len, start));
+    }
+
+    /// Puts what is left of the run that is being used up among the others.
+    fn put_back(&mut self) {
+        let (start, len) = std::mem::take(&mut self.current);
+        if len > 0 {
+            self.free -= len;
+            self.join(start, len);
+        }
     }
 }
 
@@ -187,8 +267,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn runs_join_and_nothing_is_given_twice(choices in prop::collection::vec((any::<bool>(), 0usize..64), 1..300)) {
-            let mut space = Space { reuse: true, end: 0, runs: BTreeMap::new() };
+        fn runs_join_and_nothing_is_given_twice(
+            choices in prop::collection::vec((any::<bool>(), 0usize..64), 1..300),
+            factor in 1u64..4,
+        ) {
+            let mut space = Space { reuse: true, factor, ..Space::none() };
             let mut used = BTreeSet::new();
             for (take, which) in choices {
                 if take || used.is_empty() {
@@ -198,28 +281,61 @@ mod tests {
                     used.remove(&page);
                     space.give(page);
                 }
+                prop_assert_eq!((space.used, space.free), (used.len() as u64, space.end - used.len() as u64));
+                let mut space = space.clone();
+                space.put_back();
                 let free: Vec<u64> = space.runs.iter().flat_map(|(start, len)| *start..start + len).collect();
                 let rest: Vec<u64> = (0..space.end).filter(|page| !used.contains(page)).collect();
                 prop_assert_eq!(free, rest);
                 let starts: Vec<(u64, u64)> = space.runs.iter().map(|(start, len)| (*start, *len)).collect();
                 prop_assert!(starts.windows(2).all(|pair| pair[0].0 + pair[0].1 < pair[1].0), "runs touch");
+                prop_assert!(starts.iter().filter(|run| run.1 >= SHORT).map(|(start, len)| (*len, *start)).collect::<BTreeSet<_>>() == space.lengths);
             }
         }
     }
 
     #[test]
     fn what_is_held_is_not_taken() {
-        let mut space = Space { reuse: true, end: 10, runs: BTreeMap::from([(2, 5)]) };
+        let mut space = Space { reuse: true, end: 10, ..Space::none() };
+        space.add(2, 5);
         for page in [4, 2, 6, 9, 4] {
             space.hold(page);
         }
-        assert_eq!([space.take(), space.take(), space.take()], [3, 5, 10]);
+        assert_eq!([space.take(), space.take(), space.take()], [5, 3, 10]);
     }
 
     #[test]
     fn append_mode_never_reuses() {
-        let mut space = Space { reuse: false, end: 5, runs: BTreeMap::new() };
+        let mut space = Space { end: 5, ..Space::none() };
         space.give(3);
         assert_eq!((space.take(), space.end()), (5, 6));
+    }
+
+    /// A partition whose pages are rewritten at random for long: files hold no more than the factor says, and the free
+    /// pages that are taken lie together far more often than those that are given.
+    #[test]
+    fn files_grow_to_the_factor_and_then_reuse() {
+        let (live, factor) = (20_000u64, 2);
+        let mut space = Space { reuse: true, factor, ..Space::none() };
+        let mut pages: Vec<u64> = (0..live).map(|_| space.take()).collect();
+        let (mut seed, mut joined, mut taken) = (1u64, 0u64, 0u64);
+        for round in 0..400 {
+            let mut freed = Vec::new();
+            let mut last = None;
+            for _ in 0..200 {
+                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let id = (seed >> 33) as usize % pages.len();
+                let page = space.take();
+                freed.push(std::mem::replace(&mut pages[id], page));
+                if round > 200 {
+                    taken += 1;
+                    joined += u64::from(last == Some(page.wrapping_sub(1)));
+                }
+                last = Some(page);
+            }
+            freed.into_iter().for_each(|page| space.give(page));
+            assert!(space.end() <= factor * (live + 200) + LONG, "{} pages for {live}", space.end());
+        }
+        assert!(joined * 2 > taken, "{joined} of {taken} pages lie after the one taken before");
     }
 }

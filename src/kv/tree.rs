@@ -66,10 +66,10 @@ impl<'a, S: Source> Tree<'a, S> {
         Ok(Loaded { bytes, file_page })
     }
 
-    /// Says that a page will be loaded soon.
-    pub fn expect(&self, id: PageId) {
+    /// Says that a page will be loaded soon, and then replaced.
+    pub fn expect_last(&self, id: PageId) {
         if let Some(file_page) = self.manifest.mapping.get(id).filter(|page| *page < self.manifest.end) {
-            self.source.expect(&self.place(file_page));
+            self.source.expect_last(&self.place(file_page));
         }
     }
 

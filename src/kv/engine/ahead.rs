@@ -21,17 +21,20 @@ pub async fn read_ahead(version: &Version, options: &Options, files: &Files, ops
     let mut rest = ops;
     while let Some(op) = rest.first() {
         let Ok(Some((id, end))) = tree.leaf_range(version.manifest.root, &op.key).await else { return };
-        let in_page = end.map_or(rest.len(), |end| rest.partition_point(|op| op.key < end));
+        let in_page = end.map_or(rest.len(), |end| rest.iter().take_while(|op| op.key < end).count());
         rest = &rest[in_page.max(1)..];
         let Some(file_page) = version.manifest.mapping.get(id) else { return };
         let key = (files.partition(), file_page);
         if pages.is_near(key) {
             continue;
         }
-        tree.expect(id);
+        tree.expect_last(id);
         on_the_way.push_back(key);
         while on_the_way.len() >= WINDOW {
-            on_the_way.retain(|key| pages.is_ahead(*key));
+            // The writer takes them in this order.
+            while on_the_way.front().is_some_and(|key| !pages.is_ahead(*key)) {
+                on_the_way.pop_front();
+            }
             if on_the_way.len() >= WINDOW {
                 pages.consumed().await;
             }

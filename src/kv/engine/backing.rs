@@ -67,6 +67,10 @@ impl Source for Backing {
         either!(self, it => it.expect(place));
     }
 
+    fn expect_last(&self, place: &Place<'_>) {
+        either!(self, it => it.expect_last(place));
+    }
+
     fn expect_all(&self, places: &[Place<'_>]) {
         either!(self, it => it.expect_all(places));
     }
@@ -75,6 +79,14 @@ impl Source for Backing {
 impl Sink for Backing {
     async fn write(&self, file: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
         either!(self, it => it.write(file, offset, bytes).await)
+    }
+
+    fn take_run(&self) -> Vec<u8> {
+        either!(self, it => it.take_run())
+    }
+
+    fn give_run(&self, run: Vec<u8>) {
+        either!(self, it => it.give_run(run));
     }
 
     async fn sync(&self, files: &[FileName]) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::bytes::Bytes;
 use super::open_files::OpenFiles;
-use super::pages::{Broken, Pages};
+use super::pages::{Broken, Fate, Pages, WRITE};
 use crate::io::buffer::{ALIGNMENT, Buffer};
 use crate::io::file::File;
 use crate::io::operation::Operation;
@@ -29,8 +29,6 @@ use std::sync::Arc;
 const UNDER_WAY: usize = 4 << 20;
 /// Neighbouring pages that are not worth a read of their own together.
 const SHORT: usize = 4;
-/// Buffers of long writes that are kept for the next ones.
-const SPARE: usize = 4;
 
 /// A partition's files. Writes are under way when `write` returns; `sync` waits for them and says what failed.
 #[derive(Clone, Debug)]
@@ -48,7 +46,6 @@ struct Inner {
     writes: RefCell<VecDeque<(FileName, usize, Operation)>>,
     bytes_under_way: Cell<usize>,
     failed: RefCell<Option<Error>>,
-    spare: RefCell<Vec<Buffer>>,
     remote: Option<Remote>,
 }
 
@@ -73,7 +70,6 @@ impl Files {
             writes: RefCell::default(),
             bytes_under_way: Cell::new(0),
             failed: RefCell::default(),
-            spare: RefCell::default(),
             remote,
         }))
     }
@@ -141,22 +137,17 @@ impl Files {
         corrupted(self.describe(name), offset, "the file ends before this page does")
     }
 
-    fn write_buffer(&self, len: usize) -> Result<Buffer> {
-        // A single page fits the pool, as long as that leaves enough for readers.
-        let pool = self.0.pages.disk().pool();
-        if len <= self.0.page_size
-            && pool.capacity() - pool.used() > self.0.pages.reserve() / 2
-            && let Some(buffer) = pool.take()
-        {
-            return Ok(buffer);
+    /// Memory for a write: from the shard's pools, for which it waits as long as writes of its own are under way.
+    async fn write_buffer(&self, len: usize) -> Result<Buffer> {
+        loop {
+            if let Some(buffer) = self.0.pages.write_buffer(len) {
+                return Ok(buffer);
+            }
+            if len > WRITE || !self.finish_one().await {
+                let buffer = Buffer::heap(len);
+                return buffer.ok_or_else(|| Error::new(Status::OutOfMemory, "no memory for a write"));
+            }
         }
-        let mut spare = self.0.spare.borrow_mut();
-        let fitting = spare.iter().position(|buffer| buffer.len() >= len && buffer.len() / 2 <= len);
-        let buffer = match fitting {
-            Some(at) => Some(spare.swap_remove(at)),
-            None => Buffer::heap(len),
-        };
-        buffer.ok_or_else(|| Error::new(Status::OutOfMemory, "no memory for a write"))
     }
 
     /// Ends the oldest write under way; false if there is none.
@@ -169,12 +160,15 @@ impl Files {
             let error = self.failure(&name, &error);
             self.0.failed.borrow_mut().get_or_insert(error);
         }
-        let mut spare = self.0.spare.borrow_mut();
-        if spare.len() < SPARE {
-            // Slots of the pool go back to it.
-            spare.extend(ended.buffer.filter(|buffer| buffer.len() > self.0.page_size));
-        }
         true
+    }
+
+    fn expect_page(&self, place: &Place<'_>, fate: Fate) {
+        let key = (self.0.partition, place.file_page);
+        let open = self.0.open.borrow_mut().data(key.0, place.id, place.branch, place.term);
+        if let Some(file) = open {
+            self.0.pages.expect(key, &file, place.offset, fate);
+        }
     }
 
     /// Pages that a data file's write changes.
@@ -276,11 +270,11 @@ impl Source for Files {
     }
 
     fn expect(&self, place: &Place<'_>) {
-        let key = (self.0.partition, place.file_page);
-        let open = self.0.open.borrow_mut().data(key.0, place.id, place.branch, place.term);
-        if let Some(file) = open {
-            self.0.pages.expect(key, &file, place.offset);
-        }
+        self.expect_page(place, Fate::Kept);
+    }
+
+    fn expect_last(&self, place: &Place<'_>) {
+        self.expect_page(place, Fate::Dropped);
     }
 
     fn expect_all(&self, places: &[Place<'_>]) {
@@ -310,7 +304,7 @@ impl Sink for Files {
         }
         let file = self.file(name, true).await?;
         self.note_pages(name, offset, bytes);
-        let mut buffer = self.write_buffer(bytes.len())?;
+        let mut buffer = self.write_buffer(bytes.len()).await?;
         buffer[..bytes.len()].copy_from_slice(bytes);
         let operation = self.0.pages.disk().write(&file, offset, buffer, bytes.len())?;
         let counters = self.0.pages.counters();
@@ -324,6 +318,14 @@ impl Sink for Files {
             self.finish_one().await;
         }
         Ok(())
+    }
+
+    fn take_run(&self) -> Vec<u8> {
+        self.0.pages.take_run()
+    }
+
+    fn give_run(&self, run: Vec<u8>) {
+        self.0.pages.give_run(run);
     }
 
     async fn sync(&self, files: &[FileName]) -> Result<()> {
@@ -421,10 +423,20 @@ impl Sink for Files {
         if let Some(remote) = &self.0.remote {
             return self.answer(remote.contents(name)).await;
         }
-        let whole = |path: &Path| match std::fs::read(path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        let found = |error: OsError| if error.kind() == ErrorKind::NotFound { Ok(None) } else { Err(error) };
+        let len = move |path: &Path| path.metadata().map(|metadata| Some(metadata.len())).or_else(found);
+        let Some(len) = self.call(name, len).await? else { return Ok(None) };
+        // The memory is this thread's: what another one would allocate for it stays with that.
+        let mut bytes = Vec::new();
+        let none = |_| Error::new(Status::OutOfMemory, format!("no memory to read {len} bytes"));
+        bytes.try_reserve_exact(usize::try_from(len).unwrap_or(usize::MAX)).map_err(none)?;
+        let whole = move |path: &Path| {
+            let read =
+                StdFile::open(path).and_then(|mut file| std::io::Read::read_to_end(&mut file, &mut bytes));
+            read.map(|_| Some(bytes)).or_else(|error| match error.kind() {
+                ErrorKind::NotFound => Ok(None),
+                _ => Err(error),
+            })
         };
         self.call(name, whole).await
     }

@@ -14,7 +14,7 @@ pub struct EngineOptions {
     pub io: Choice,
     /// Operations that the disk has at a time.
     pub io_depth: u32,
-    /// Bytes of pages that are kept.
+    /// Bytes of pages that are kept. What is read ahead and held by requests is part of them, unless they are few.
     pub cache_bytes: usize,
     /// Whether data pages are kept too, and not only index pages.
     pub cache_data_pages: bool,

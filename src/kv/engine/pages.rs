@@ -8,6 +8,7 @@ use crate::io::buffer::{Buffer, Pool};
 use crate::io::disk::{Disk, Options as DiskOptions};
 use crate::io::file::File;
 use crate::io::operation::Operation;
+use crate::kv::edit::RUN;
 use crate::status::{Error, Result, Status};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -20,6 +21,11 @@ use std::task::{Context, Poll, Waker};
 pub const AHEAD: usize = 512;
 /// Bytes of neighbouring pages that are read together.
 const STRETCH: usize = 128 << 10;
+/// Longest write that has memory of the shard's, in bytes, and how many of them.
+pub const WRITE: usize = RUN;
+const WRITES: usize = 32;
+/// Memory of edits that is kept.
+const RUNS: usize = 4;
 /// Pages that a task holds at a time: a data page, its neighbour, an index page, one of a value's.
 const HELD: usize = 4;
 /// Pages that are found in memory before a task lets others run.
@@ -35,9 +41,15 @@ pub struct Pages {
     cache: RefCell<Cache>,
     loading: RefCell<Mixed<Key, (Rc<Loading>, usize)>>,
     stretches: Pool,
+    writes: Pool,
+    /// Pages that were read ahead, oldest first; some were asked for since.
     ahead: RefCell<VecDeque<Key>>,
+    /// How many were not.
+    unasked: Cell<usize>,
     consumed: RefCell<Vec<Waker>>,
     patience: Cell<u32>,
+    /// Memory of edits that are over, for the next ones.
+    runs: RefCell<Vec<Vec<u8>>>,
     counters: Arc<Counters>,
 }
 
@@ -51,8 +63,18 @@ struct Loading {
     /// The memory, and how much of it was read.
     done: RefCell<Option<Read>>,
     ahead: bool,
-    /// It is many pages: their memory is not for keeping.
-    shared: bool,
+    fate: Fate,
+}
+
+/// What becomes of a page once it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is kept.
+    Kept,
+    /// It is copied, if there is room: it was read with others, whose memory is not for keeping.
+    Copied,
+    /// It is not kept.
+    Dropped,
 }
 
 /// A page in memory: a buffer, and where the page begins in it.
@@ -71,8 +93,9 @@ impl Pages {
     /// Pages for one shard with this many tasks.
     pub fn open(options: &EngineOptions, counters: Arc<Counters>) -> Result<Pages> {
         let page_size = options.store.page_size;
-        let limit = options.cache_bytes / page_size;
-        let reserve = AHEAD + HELD * options.tasks();
+        // What tasks hold and what is read ahead belongs to the budget, unless that is small.
+        let (pages, reserve) = (options.cache_bytes / page_size, AHEAD + HELD * options.tasks());
+        let limit = if pages >= 4 * reserve { pages - reserve } else { pages };
         let disk = DiskOptions {
             choice: options.io,
             depth: options.io_depth,
@@ -90,9 +113,13 @@ impl Pages {
             loading: RefCell::default(),
             stretches: Pool::new((AHEAD * page_size / STRETCH).max(1), STRETCH)
                 .map_err(|error| Error::os("mapping buffers for scans", &error))?,
+            writes: Pool::new(WRITES, WRITE)
+                .map_err(|error| Error::os("mapping buffers for writes", &error))?,
             ahead: RefCell::default(),
+            unasked: Cell::new(0),
             consumed: RefCell::default(),
             patience: Cell::new(PATIENCE),
+            runs: RefCell::default(),
             counters,
         })
     }
@@ -102,9 +129,26 @@ impl Pages {
         &self.disk
     }
 
-    /// Pages of the pool beyond those that are cached: what tasks hold, and what is read ahead.
-    pub fn reserve(&self) -> usize {
-        self.reserve
+    /// Memory for a write, if there is some: a single page's from the pool, as long as that leaves enough for readers.
+    pub fn write_buffer(&self, len: usize) -> Option<Buffer> {
+        let pool = self.disk.pool();
+        if len <= self.page_size && pool.capacity() - pool.used() > self.reserve / 2 {
+            return pool.take();
+        }
+        if len <= WRITE { self.writes.take() } else { None }
+    }
+
+    /// Memory for pages that will be written together.
+    pub fn take_run(&self) -> Vec<u8> {
+        self.runs.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(RUN))
+    }
+
+    /// Takes it back.
+    pub fn give_run(&self, run: Vec<u8>) {
+        let mut runs = self.runs.borrow_mut();
+        if runs.len() < RUNS {
+            runs.push(run);
+        }
     }
 
     /// What is counted.
@@ -142,7 +186,7 @@ impl Pages {
         let known = self.loading.borrow().get(&key).cloned();
         let (loading, at) = match known {
             Some(known) => known,
-            None => (self.start(key, file, offset, false)?, 0),
+            None => (self.start(key, file, offset, false, Fate::Kept)?, 0),
         };
         let read = poll_fn(|context| loading.poll(context)).await;
         // The first that sees it takes it out of what is under way.
@@ -150,16 +194,16 @@ impl Pages {
         if first {
             self.loading.borrow_mut().remove(&key);
             if loading.ahead {
-                self.came_for(key);
+                self.came_for();
             }
         }
         match read {
             Ok((buffer, read)) if at + self.page_size <= read => {
                 verify(&buffer[at..at + self.page_size])?;
-                match (first, loading.shared) {
-                    (true, false) => self.keep(key, &buffer),
-                    (true, true) => self.keep_copy(key, &buffer[at..at + self.page_size]),
-                    (false, _) => {}
+                match loading.fate {
+                    Fate::Kept if first => self.keep(key, &buffer),
+                    Fate::Copied if first => self.keep_copy(key, &buffer[at..at + self.page_size]),
+                    _ => {}
                 }
                 Ok(Ok((buffer, at)))
             }
@@ -169,16 +213,30 @@ impl Pages {
     }
 
     /// A page that was read ahead is not ahead any more.
-    fn came_for(&self, key: Key) {
-        let mut ahead = self.ahead.borrow_mut();
-        match ahead.iter().position(|known| *known == key) {
-            // Most often it is the oldest.
-            Some(0) => drop(ahead.pop_front()),
-            Some(at) => drop(ahead.remove(at)),
-            None => {}
-        }
-        drop(ahead);
+    fn came_for(&self) {
+        self.unasked.set(self.unasked.get().saturating_sub(1));
         self.consumed.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// A page is being read ahead.
+    fn note_ahead(&self, key: Key) {
+        self.unasked.set(self.unasked.get() + 1);
+        let mut ahead = self.ahead.borrow_mut();
+        ahead.push_back(key);
+        if ahead.len() > 4 * AHEAD {
+            ahead.retain(|key| self.is_ahead(*key));
+        }
+    }
+
+    /// Forgets the page that was read ahead first and that nobody came for: its reader stopped early.
+    fn forget_oldest(&self) -> bool {
+        loop {
+            let Some(oldest) = self.ahead.borrow_mut().pop_front() else { return false };
+            if self.is_ahead(oldest) {
+                self.forget(oldest);
+                return true;
+            }
+        }
     }
 
     /// Pages that may be read together.
@@ -192,17 +250,13 @@ impl Pages {
         // Those at the ends that are near need not be read; others between are read again.
         let Some(begin) = (0..count).find(|i| !self.is_near(key(*i))) else { return true };
         let end = (begin..count).rfind(|i| !self.is_near(key(*i))).map_or(begin, |last| last + 1);
-        let mut stale = self.ahead.borrow().len();
         let buffer = loop {
-            let full = self.ahead.borrow().len() + (end - begin) > AHEAD;
+            let full = self.unasked.get() + (end - begin) > AHEAD;
             match if full { None } else { self.stretches.take() } {
                 Some(buffer) => break buffer,
-                None if stale == 0 => return false,
-                None => stale -= 1,
+                None if !self.forget_oldest() => return false,
+                None => {}
             }
-            // Nobody came for the oldest: its reader stopped early.
-            let oldest = self.ahead.borrow().front().copied();
-            oldest.into_iter().for_each(|oldest| self.forget(oldest));
         };
         let (at, len) = (begin * self.page_size, (end - begin) * self.page_size);
         let Ok(operation) = self.disk.read(file, offset + at as u64, buffer, len) else { return false };
@@ -211,30 +265,25 @@ impl Pages {
             operation: RefCell::new(Some(operation)),
             done: RefCell::default(),
             ahead: true,
-            shared: true,
+            fate: Fate::Copied,
         });
         for i in (begin..end).filter(|i| !self.is_near(key(*i))).collect::<Vec<_>>() {
             self.loading.borrow_mut().insert(key(i), (loading.clone(), (i - begin) * self.page_size));
-            self.ahead.borrow_mut().push_back(key(i));
+            self.note_ahead(key(i));
         }
         true
     }
 
     /// Begins to read a page that will be asked for, unless there is no room for it.
-    pub fn expect(&self, key: Key, file: &Rc<File>, offset: u64) {
+    pub fn expect(&self, key: Key, file: &Rc<File>, offset: u64, fate: Fate) {
         if self.is_near(key) {
             return;
         }
-        let stale = {
-            let ahead = self.ahead.borrow();
-            (ahead.len() >= AHEAD).then(|| ahead.front().copied()).flatten()
-        };
-        // Nobody came for the oldest: its reader stopped early.
-        if let Some(stale) = stale {
-            self.forget(stale);
+        if self.unasked.get() >= AHEAD {
+            self.forget_oldest();
         }
-        if self.start(key, file, offset, true).is_ok() {
-            self.ahead.borrow_mut().push_back(key);
+        if self.start(key, file, offset, true, fate).is_ok() {
+            self.note_ahead(key);
         }
     }
 
@@ -256,12 +305,12 @@ impl Pages {
         self.loading.borrow().get(&key).is_some_and(|(loading, _)| loading.ahead)
     }
 
-    fn start(&self, key: Key, file: &Rc<File>, offset: u64, ahead: bool) -> Result<Rc<Loading>> {
+    fn start(&self, key: Key, file: &Rc<File>, offset: u64, ahead: bool, fate: Fate) -> Result<Rc<Loading>> {
         let buffer = self.buffer()?;
         let operation = self.disk.read(file, offset, buffer, self.page_size)?;
         self.counters.pages_read.add(1);
         let operation = RefCell::new(Some(operation));
-        let loading = Rc::new(Loading { operation, done: RefCell::default(), ahead, shared: false });
+        let loading = Rc::new(Loading { operation, done: RefCell::default(), ahead, fate });
         self.loading.borrow_mut().insert(key, (loading.clone(), 0));
         Ok(loading)
     }
@@ -312,7 +361,7 @@ impl Pages {
         self.cache.borrow_mut().remove(key);
         let loading = self.loading.borrow_mut().remove(&key);
         if loading.is_some_and(|(loading, _)| loading.ahead) {
-            self.came_for(key);
+            self.came_for();
         }
     }
 

@@ -78,20 +78,24 @@ pub fn run(
     let mut reads = Tasks::new(shard.options.reads);
     let mut writes = Tasks::new(shard.options.writes + UPKEEP);
     let mut upkeep_due = Instant::now() + shard.options.upkeep_interval;
-    let (mut busy_until, mut calm) = (Instant::now(), 0u32);
+    let (mut idle_since, mut calm) = (None, 0u32);
     loop {
         let closed = inbox.closed.load(Ordering::SeqCst);
         shard.closing.set(closed);
         // A disk that has just ended all it had is waiting for more.
         calm = if disk.is_idle() { calm.saturating_add(1) } else { 0 };
         let round = if calm > CALM { ROUND } else { BUSY_ROUND };
-        let mut did = 0;
-        while !closed && did < round && reads.room() > 0 {
+        // What has ended goes first: its answers bring the next requests, which are then started just before the disk is
+        // turned.
+        let mut did = reads.run(round) + writes.run(round);
+        shard.hand_out();
+        let mut started = 0;
+        while !closed && started < round && reads.room() > 0 {
             let Some(work) = inbox.reads.pop() else { break };
             reads.start(serve(shard.clone(), Task::Request(work)));
-            did += 1;
+            started += 1;
         }
-        shard.hand_out();
+        did += started;
         // Upkeep that is not under way keeps its places.
         let kept = UPKEEP - shard.chores.get().min(UPKEEP);
         while !closed && writes.room() > kept {
@@ -99,7 +103,6 @@ pub fn run(
             writes.start(serve(shard.clone(), Task::Request(work)));
             did += 1;
         }
-        did += reads.run(round) + writes.run(round);
         shard.hand_out();
         if closed && reads.len() == 0 && writes.len() == 0 {
             break;
@@ -112,7 +115,7 @@ pub fn run(
             break;
         }
         if did > 0 {
-            busy_until = Instant::now() + shard.options.spin;
+            idle_since = None;
             continue;
         }
         let now = Instant::now();
@@ -121,7 +124,7 @@ pub fn run(
             start_upkeep(&shard, closed).for_each(|task| writes.start(serve(shard.clone(), task)));
             continue;
         }
-        if now < busy_until {
+        if now < *idle_since.get_or_insert(now) + shard.options.spin {
             std::hint::spin_loop();
             continue;
         }
@@ -132,7 +135,7 @@ pub fn run(
         let ready = reads.is_ready() || writes.is_ready();
         if !ready && (closed || !more) && inbox.closed.load(Ordering::SeqCst) == closed {
             let _ = disk.turn(Some(sleep(&shard, upkeep_due.saturating_duration_since(now))));
-            busy_until = Instant::now() + shard.options.spin;
+            idle_since = None;
         }
         disk.event().disarm();
     }
