@@ -1,5 +1,6 @@
 //! Applies sorted changes to a tree: new data pages, then the index pages above them.
 
+use super::bounds::Bounds;
 use super::chain::Chain;
 use super::damage::{Damage, corrupted};
 use super::data_page::{DataPage, Entry};
@@ -178,10 +179,12 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         mut rest: &'b [E::Change],
     ) -> Result<&'b [E::Change]> {
         loop {
-            let end = until
-                .map_or(rest.len(), |until| rest.partition_point(|change| change.key() < until.as_slice()));
+            let end_key = until;
+            let end = end_key
+                .as_deref()
+                .map_or(rest.len(), |until| rest.partition_point(|change| change.key() < until));
             let (these, after) = rest.split_at(end);
-            let replaced = self.leaf(child, these).await?;
+            let replaced = self.leaf(child, end_key.as_deref(), these).await?;
             rest = after;
             let Some(level) = self.path.last_mut() else { return Ok(rest) };
             level.replace(replaced);
@@ -207,7 +210,7 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         if let Some(mut level) = self.path.pop() {
             let next = self.path.last().is_some_and(Level::has_next);
             if next && level.changed && self.is_small(&mut level) {
-                self.edit.free(level.id);
+                self.edit.free(level.id)?;
                 let Some(above) = self.path.last_mut() else { return Ok(()) };
                 above.replace(Vec::new());
                 let (child, until) = above.current();
@@ -256,7 +259,7 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         }
         // A root with one index page below it is not needed.
         if root && !level.leaf && level.out.len() == 1 {
-            self.edit.free(level.id);
+            self.edit.free(level.id)?;
             return Ok(level.out);
         }
         let kind = if level.leaf { Kind::Leaf } else { Kind::Inner };
@@ -282,7 +285,7 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
             pages.push((run[0].0.clone(), page_id));
         }
         if let Some(unused) = id {
-            self.edit.free(unused);
+            self.edit.free(unused)?;
         }
         Ok(pages)
     }
@@ -313,10 +316,18 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
     }
 
     /// Merges changes into a data page and returns what replaces it; itself if nothing took effect.
-    async fn leaf(&mut self, child: Child, changes: &[E::Change]) -> Result<Vec<Child>> {
+    async fn leaf(
+        &mut self,
+        child: Child,
+        until: Option<&[u8]>,
+        changes: &[E::Change],
+    ) -> Result<Vec<Child>> {
         let loaded = self.tree.load(child.1).await?;
         let tree = self.tree;
         let page = tree.sound(&loaded, DataPage::parse(loaded.bytes.as_ref()))?;
+        let next = self.path.last().and_then(|level| level.children.get(level.done + 1));
+        let bounds = Bounds { from: &child.0, until, next: next.map(|next| next.1) };
+        tree.sound(&loaded, bounds.hold(&page))?;
         let links = tree.sound(&loaded, page.previous().and_then(|previous| Ok((previous, page.next()?))))?;
         let mut made = Replacement::new(Some(child.1), child.0.clone(), links);
         let mut packer = self.packer();
@@ -384,7 +395,7 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         self.begin(&mut made).await?;
         self.chain.end(tree).await?;
         if made.children.is_empty() {
-            self.edit.free(child.1);
+            self.edit.free(child.1)?;
         }
         Ok(made.children)
     }

@@ -1,7 +1,11 @@
 //! A place in a tree, moved from data page to data page.
 
+use super::bounds::Bounds;
+use super::damage::Damage;
+use super::data_page::NEXT;
 use super::index_page::IndexPage;
-use super::page::{NONE, PageId};
+use super::packer::link;
+use super::page::{self, Kind, NONE, PageId};
 use super::scout::Scout;
 use super::source::Source;
 use super::tree::{DEPTH, Loaded, Tree};
@@ -17,6 +21,8 @@ pub struct Cursor<'t, 'a, S: Source> {
     /// Data pages that are announced.
     lead: usize,
     scout: Option<Scout>,
+    /// The id of the data page that it was last at.
+    id: PageId,
     /// The data page that the cursor is at; None before the first, after the last, and in an empty tree.
     pub leaf: Option<Loaded<S::Bytes>>,
 }
@@ -35,7 +41,7 @@ const TOGETHER: usize = 32;
 impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
     /// A cursor that is nowhere yet.
     pub fn new(tree: &'t Tree<'a, S>, root: PageId) -> Cursor<'t, 'a, S> {
-        Cursor { tree, root, path: Vec::new(), ahead: 0, lead: 0, scout: None, leaf: None }
+        Cursor { tree, root, path: Vec::new(), ahead: 0, lead: 0, scout: None, id: NONE, leaf: None }
     }
 
     /// To the data page whose range holds `key`.
@@ -65,7 +71,7 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
 
     /// To the data page after this one; nowhere after the last.
     pub async fn forward(&mut self) -> Result<()> {
-        self.leaf = None;
+        let left = self.leaf.take();
         self.ahead = (self.ahead * 2).clamp(2, AHEAD);
         self.lead = self.lead.saturating_sub(1);
         while let Some(last) = self.path.last_mut() {
@@ -74,7 +80,8 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
                 if last.leaf {
                     self.announce().await;
                 }
-                return self.enter(|_| 0).await;
+                self.enter(|_| 0).await?;
+                return self.linked(left.as_ref(), self.id);
             }
             self.path.pop();
         }
@@ -101,11 +108,21 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
         while let Some(last) = self.path.last_mut() {
             if last.at > 0 {
                 last.at -= 1;
-                return self.enter(|children| children.len() - 1).await;
+                let after = self.id;
+                self.enter(|children| children.len() - 1).await?;
+                return self.linked(self.leaf.as_ref(), after);
             }
             self.path.pop();
         }
         Ok(())
+    }
+
+    /// What the index pages say about the data page that the cursor is at.
+    pub fn bounds(&self) -> Bounds<'_> {
+        let from = self.path.last().map_or(&[][..], |level| &level.children[level.at].0);
+        let until = self.path.iter().rev().find_map(|level| level.children.get(level.at + 1));
+        let next = self.path.last().and_then(|level| level.children.get(level.at + 1));
+        Bounds { from, until: until.map(|child| child.0.as_slice()), next: next.map(|child| child.1) }
     }
 
     async fn descend(&mut self, pick: impl Fn(&[(Vec<u8>, PageId)]) -> usize) -> Result<()> {
@@ -121,18 +138,28 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
             let (from, id) = last.children[last.at].clone();
             if last.leaf {
                 self.leaf = Some(self.tree.load(id).await?);
+                self.id = id;
                 return Ok(());
             }
             if self.path.len() >= DEPTH {
                 return Err(self.tree.too_deep(self.root));
             }
-            let until = self.path.iter().rev().find_map(|level| level.children.get(level.at + 1));
-            let until = until.map(|child| child.0.clone());
+            let until = self.bounds().until.map(<[u8]>::to_vec);
             let mut level = self.level(id, &from, until.as_deref()).await?;
             level.at = pick(&level.children);
             self.path.push(level);
         }
         Ok(())
+    }
+
+    /// Whether a data page links to the one after it: an index page that leaves one out is seen.
+    fn linked(&self, leaf: Option<&Loaded<S::Bytes>>, to: PageId) -> Result<()> {
+        let Some(leaf) = leaf else { return Ok(()) };
+        let page = leaf.bytes.as_ref();
+        match page::kind(page) == Ok(Kind::Data) && link(page, NEXT) != to {
+            true => self.tree.sound(leaf, Err(Damage::new(NEXT, "a link is wrong, or an index page above"))),
+            false => Ok(()),
+        }
     }
 
     async fn level(&self, id: PageId, from: &[u8], until: Option<&[u8]>) -> Result<Level> {
