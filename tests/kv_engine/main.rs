@@ -7,6 +7,7 @@
 mod kv_support;
 
 mod bounds;
+mod branches;
 mod ends;
 #[cfg(feature = "cli")]
 mod golden;
