@@ -498,6 +498,10 @@ enum rde_kv_op
     RDE_KV_OP_CLEAN = 74,
     /** Opens the partition again with the next request: after a write that failed with IO. */
     RDE_KV_OP_REOPEN = 75,
+    /** Starts the branch `key` from what the partition, or branch, is now (append mode): rde_kv_branch. */
+    RDE_KV_OP_BRANCH_CREATE = 76,
+    /** Removes the branch `key`, neither `main` nor the one that is asked. Who reads it finishes. */
+    RDE_KV_OP_BRANCH_DELETE = 77,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -837,7 +841,7 @@ typedef struct {
 typedef struct {
     /** Returned as it is in the completion. */
     uint64_t user_data;
-    /** From rde_kv_partition or rde_kv_archive. */
+    /** From rde_kv_partition, rde_kv_branch or rde_kv_archive. */
     uint32_t partition;
     /** RDE_KV_OP_*. */
     uint16_t op;
@@ -1994,6 +1998,48 @@ rde_status rde_kv_archive(rde_kv kv,
                           rde_bytes name,
                           uint32_t *out_partition,
                           rde_error *error);
+
+/**
+ * The number of a branch of a partition, to be read and written. `main` is the partition itself. That there is none shows
+ * with the first request, as NOT_FOUND; RDE_KV_OP_BRANCH_CREATE makes it.
+ *
+ * Parameters: `kv` in. `table` in, UTF-8, for the call. `number` in. `name` in, for the call: letters, digits and `-`,
+ * taken in lower case. `out_partition` out: never 0. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL, or no name; STALE_HANDLE; LIMIT_REACHED: 1,048,576 were asked for.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: never.
+ * On failure: `out_partition` is untouched.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_kv_branch(rde_kv kv,
+                         rde_bytes table,
+                         uint32_t number,
+                         rde_bytes name,
+                         uint32_t *out_partition,
+                         rde_error *error);
+
+/**
+ * Names of a partition's branches, `main` among them: each followed by a line feed.
+ *
+ * Parameters: `kv` in. `partition` in: of the partition or any branch. `out_text` out, room for `capacity` bytes,
+ * NUL-terminated; nullable with a capacity of 0. `out_len` out: its length without the NUL. `error` out, nullable.
+ * Completion: none.
+ * Returns: OK; INVALID_ARGUMENT: NULL; NOT_FOUND: `partition` is of a branch or an archive that is not there;
+ * STALE_HANDLE; TRUNCATED: `capacity` must be over `*out_len`, which was written; IO.
+ * Threads: any, concurrently; not from a signal handler.
+ * Blocks: while a directory is listed.
+ * On failure: `out_text` is untouched, and so is `out_len` but for TRUNCATED.
+ * Since: 0.1
+ */
+RDE_MUST_USE
+rde_status rde_kv_branches(rde_kv kv,
+                           uint32_t partition,
+                           char *out_text,
+                           size_t capacity,
+                           size_t *out_len,
+                           rde_error *error);
 
 /**
  * Names of the store's partitions, `table.number`, or of a partition's archives: each followed by a line feed.

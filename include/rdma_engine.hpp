@@ -264,22 +264,28 @@ class store : public owned<rde_kv, rde_kv_close> {
         return found;
     }
 
-    // Names of the partitions that there are: TABLE.NUMBER.
-    result<std::vector<std::string>> partitions() const {
-        std::string text(4096, '\0');
-        std::size_t length = 0;
+    // A branch of a partition; like a partition once it is there.
+    result<std::uint32_t> branch(std::string_view table, std::uint32_t number, std::string_view name) const {
+        std::uint32_t found = 0;
         rde_error error{};
-        rde_status status;
-        while ((status = rde_kv_names(get(), 0, text.data(), text.size(), &length, &error)) == RDE_STATUS_TRUNCATED) {
-            text.resize(length + 1);
-        }
-        if (status != RDE_STATUS_OK) return error;
-        std::vector<std::string> names;
-        for (std::size_t at = 0, end; at < length; at = end + 1) {
-            end = text.find('\n', at);
-            names.push_back(text.substr(at, end - at));
-        }
-        return names;
+        if (rde_kv_branch(get(), bytes(table), number, bytes(name), &found, &error) != RDE_STATUS_OK) return error;
+        return found;
+    }
+
+    // Names of the partitions that there are: TABLE.NUMBER.
+    result<std::vector<std::string>> partitions() const { return names(rde_kv_names, 0); }
+
+    // Names of a partition's branches, `main` among them.
+    result<std::vector<std::string>> branches(std::uint32_t partition) const { return names(rde_kv_branches, partition); }
+
+    // Starts a branch from what a partition, or branch, is now (append mode).
+    result<rde_completion> create_branch(std::uint32_t partition, std::string_view name) const {
+        return named(partition, RDE_KV_OP_BRANCH_CREATE, name);
+    }
+
+    // Removes a branch, neither `main` nor the one that is asked.
+    result<rde_completion> delete_branch(std::uint32_t partition, std::string_view name) const {
+        return named(partition, RDE_KV_OP_BRANCH_DELETE, name);
     }
 
     // One request of any kind, to its end.
@@ -366,6 +372,33 @@ class store : public owned<rde_kv, rde_kv_close> {
             after = std::move(last);
             request.flags |= RDE_KV_AFTER_KEY;
         }
+    }
+
+  private:
+    template <typename Names>
+    result<std::vector<std::string>> names(Names list, std::uint32_t partition) const {
+        std::string text(4096, '\0');
+        std::size_t length = 0;
+        rde_error error{};
+        rde_status status;
+        while ((status = list(get(), partition, text.data(), text.size(), &length, &error)) == RDE_STATUS_TRUNCATED) {
+            text.resize(length + 1);
+        }
+        if (status != RDE_STATUS_OK) return error;
+        std::vector<std::string> names;
+        for (std::size_t at = 0, end; at < length; at = end + 1) {
+            end = text.find('\n', at);
+            names.push_back(text.substr(at, end - at));
+        }
+        return names;
+    }
+
+    result<rde_completion> named(std::uint32_t partition, std::uint16_t op, std::string_view name) const {
+        rde_kv_request request{};
+        request.partition = partition;
+        request.op = op;
+        request.key = bytes(name);
+        return call(request);
     }
 };
 

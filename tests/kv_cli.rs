@@ -210,6 +210,125 @@ fn stores_are_loaded_kept_and_cleaned_up() {
     assert_eq!(ok(&file, &["get", "t.0", "k"], b""), "v");
 }
 
+/// Every command, on what is no store or no whole one: one line that says what is wrong, and exit code 1.
+#[test]
+fn what_is_no_store_is_told() {
+    let (folder, file) = store("data_append_mode=1\n");
+    let reading: [&[&str]; 7] = [
+        &["dump"],
+        &["get", "t.0", "k"],
+        &["scan", "t.0"],
+        &["stat"],
+        &["check"],
+        &["archive", "list"],
+        &["branch", "list"],
+    ];
+    let changing: [&[&str]; 8] = [
+        &["delete", "t.0", "k"],
+        &["compact"],
+        &["clean"],
+        &["truncate", "t.0"],
+        &["drop", "t.0"],
+        &["drop", "--table", "t"],
+        &["archive", "create", "t.0", "a"],
+        &["branch", "create", "t.0", "b"],
+    ];
+    for arguments in reading.iter().chain(&changing) {
+        fails(&file, arguments, b"", "store_path");
+    }
+    assert!(!folder.0.join("store").exists());
+    std::fs::write(folder.0.join("store"), "a file").unwrap();
+    for arguments in reading.iter().chain(&changing).chain([&["put", "t.0", "k", "v"][..]].iter()) {
+        fails(&file, arguments, b"", "store: ");
+    }
+    std::fs::remove_file(folder.0.join("store")).unwrap();
+    std::fs::create_dir_all(folder.0.join("store/else")).unwrap();
+    assert!(ok(&file, &["check"], b"").starts_with("nothing to check: there are no partitions in "));
+    assert_eq!(ok(&file, &["dump"], b""), "");
+
+    ok(&file, &["put", "t.0", "k", "v"], b"");
+    ok(&file, &["put", "t.0", "l", "w"], b"");
+    let directory = folder.0.join("store/t.0");
+    let (manifest, data) = (directory.join("manifest_main_0"), directory.join("data_0_main_0"));
+    let good = [&manifest, &data].map(|file| std::fs::read(file).unwrap());
+    let entries: [&[&str]; 4] = [&["dump"], &["get", "t.0", "k"], &["scan", "t.0"], &["delete", "t.0", "k"]];
+    // A manifest that was emptied, data that ends early, data that is gone.
+    std::fs::write(&manifest, "").unwrap();
+    for arguments in entries.iter().chain([&["put", "t.0", "k", "v"][..], &["stat"], &["compact"]].iter()) {
+        fails(&file, arguments, b"", "manifest_main_0, byte 0: the manifest's snapshot is damaged");
+    }
+    std::fs::write(&manifest, &good[0]).unwrap();
+    std::fs::write(&data, &good[1][..100]).unwrap();
+    for arguments in entries {
+        fails(&file, arguments, b"", ": the file ends before this page does");
+    }
+    std::fs::remove_file(&data).unwrap();
+    for arguments in entries {
+        fails(&file, arguments, b"", "data_0_main_0, byte 0: the manifest names this file and it is missing");
+    }
+    std::fs::write(&data, &good[1]).unwrap();
+    std::fs::remove_file(&manifest).unwrap();
+    let said = ok(&file, &["check"], b"");
+    assert_eq!(said, "t.0: there is no manifest, and nothing refers to data_0_main_0\n");
+    // Damage is no reason to keep a partition, but an archive is.
+    std::fs::write(&manifest, &good[0]).unwrap();
+    ok(&file, &["archive", "create", "t.0", "kept"], b"");
+    std::fs::write(&manifest, "damaged").unwrap();
+    ok(&file, &["drop", "t.0"], b"");
+    assert_eq!(ok(&file, &["dump", "--archive", "kept"], b"").lines().count(), 2);
+    std::fs::write(&manifest, "damaged").unwrap();
+    std::fs::remove_file(directory.join("manifest_main_0_kept")).unwrap();
+    ok(&file, &["drop", "--table", "t"], b"");
+    assert!(!directory.exists());
+}
+
+/// Every command that reads or writes entries does so on a branch too.
+#[test]
+fn branches_are_read_and_written() {
+    let (folder, file) = store("data_append_mode=1\npages_per_file_shift=2\n");
+    let dev = ["--branch", "Dev"];
+    let on_dev = |arguments: &[&str]| ok(&file, &[arguments, &dev].concat(), b"");
+    for (arguments, part) in [
+        (&["get", "t.0", "k"][..], "No such file"),
+        (&["put", "t.0", "k", "v"], "has no branch dev"),
+        (&["get", "t.0", "k"], "no partition t.0"),
+        (&["compact"], "no partition has a branch dev"),
+    ] {
+        fails(&file, &[arguments, &dev].concat(), b"", part);
+    }
+    assert!(!folder.0.join("store/t.0").exists(), "a branch of nothing has made a partition");
+    for i in 0..20 {
+        ok(&file, &["put", "t.0", &format!("k{i:02}"), &"v".repeat(900), "--timestamp", "1"], b"");
+    }
+    fails(&file, &["get", "t.0", "k01", "--branch", "dev"], b"", "t.0 has no branch dev");
+    fails(&file, &["put", "t.0", "k01", "v", "--branch", "dev"], b"", "no branch dev");
+    fails(&file, &["clean", "--branch", "dev"], b"", "no partition has a branch dev");
+    fails(&file, &["get", "t.0", "k01", "--branch", "a b"], b"", "cannot name a branch");
+    let main = ok(&file, &["dump"], b"");
+    ok(&file, &["branch", "create", "t.0", "dev"], b"");
+    on_dev(&["put", "t.0", "k01", "other"]);
+    on_dev(&["delete", "t.0", "k02", "k03"]);
+    on_dev(&["truncate", "t.0", "k10"]);
+    assert_eq!(on_dev(&["get", "t.0", "k01"]), "other");
+    assert_eq!(on_dev(&["scan", "t.0", "--keys"]), "k00\nk01\nk04\nk05\nk06\nk07\nk08\nk09\n");
+    on_dev(&["archive", "create", "t.0", "kept"]);
+    ok(&file, &["branch", "create", "t.0", "twig", "--from", "dev"], b"");
+    on_dev(&["put", "t.0", "k01", "later"]);
+    on_dev(&["clean"]);
+    on_dev(&["compact"]);
+    ok(&file, &["compact"], b"");
+    assert_eq!(ok(&file, &["get", "t.0", "k01", "--branch", "twig"], b""), "other");
+    assert_eq!(on_dev(&["get", "t.0", "k01"]), "later");
+    assert_eq!(ok(&file, &["dump"], b""), main);
+    assert_eq!(on_dev(&["dump"]).lines().count(), 8);
+    assert_eq!(ok(&file, &["dump", "--archive", "kept"], b""), ok(&file, &["dump", "--branch", "twig"], b""));
+    fails(&file, &["archive", "delete", "t.0", "kept"], b"", "no archive kept");
+    on_dev(&["archive", "delete", "t.0", "kept"]);
+    fails(&file, &["dump", "--archive", "kept"], b"", "no partition has an archive kept");
+    let states: Vec<String> = ok(&file, &["check"], b"").lines().map(str::to_owned).collect();
+    assert!(states.len() == 3 && states.iter().all(|line| line.contains("sound")), "{states:?}");
+}
+
 /// Every kind of damage is found, and said with file and byte.
 #[test]
 fn check_says_what_is_wrong_and_where() {

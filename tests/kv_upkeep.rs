@@ -9,9 +9,13 @@ mod kv_support;
 use kv_checked::{ALL, Checked, partition, upsert, value};
 use rdma_engine::Status;
 use rdma_engine::kv::batch::{Action, Op};
+use rdma_engine::kv::data_page::{NEXT, PREVIOUS};
 use rdma_engine::kv::options::Options;
+use rdma_engine::kv::packer::{Cell, encode, set_link};
+use rdma_engine::kv::page::{Kind, NONE, seal};
 use rdma_engine::kv::source::now;
 use rdma_engine::kv::store::Store;
+use rdma_engine::kv::value::{Codec, Descriptor};
 
 fn entry(i: u64) -> Op {
     let expire_ms = if i.is_multiple_of(3) { 1000 + i } else { 0 };
@@ -192,4 +196,37 @@ fn nothing_is_collected_beside_a_damaged_archive() {
     std::fs::write(&archive, &sound).unwrap();
     let store = Store::open((*checked.options).clone()).unwrap();
     assert_eq!(store.archive(&partition(), "kept").unwrap().unwrap().scan(&ALL).unwrap().entries.len(), 2000);
+}
+
+/// EloqStore checks the length of keys in debug builds only: a longer one is read, kept, and deleted.
+#[test]
+fn keys_longer_than_ours_are_lived_with() {
+    let mut checked = Checked::new(Options::default());
+    checked.write(vec![upsert("a", b"1".to_vec(), 1, 0)], 0);
+    let long = vec![b'k'; 3000];
+    let cell = |key: &[u8]| Cell {
+        key: key.to_vec().into(),
+        descriptor: Descriptor { len: 1, overflow: false, expires: false, codec: Codec::Raw },
+        content: b"1".to_vec().into(),
+        expire_ms: 0,
+        timestamp: 1,
+    };
+    let mut page = encode(&[cell(b"a"), cell(&long)], 4096, 16);
+    set_link(&mut page, PREVIOUS, NONE);
+    set_link(&mut page, NEXT, NONE);
+    seal(&mut page, Kind::Data);
+    checked.writer = None;
+    let file = checked.folder.0.join("t.0/data_0_main_0");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = (0..bytes.len()).step_by(4096).find(|at| bytes[at + 8] == Kind::Data as u8).unwrap();
+    bytes[at..at + 4096].copy_from_slice(&page);
+    std::fs::write(&file, bytes).unwrap();
+    checked.model.insert(long.clone(), (b"1".to_vec(), 1, 0));
+    checked.reopen();
+    checked.check_disk();
+    checked.write(vec![upsert("b", b"2".to_vec(), 1, 0)], 0);
+    checked.check_disk();
+    assert_eq!(now(checked.writer.as_mut().unwrap().truncate(b"k")).unwrap(), 1);
+    checked.model.remove(&long);
+    checked.check_disk();
 }

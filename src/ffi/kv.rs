@@ -130,6 +130,68 @@ pub unsafe extern "C" fn rde_kv_archive(
     })
 }
 
+/// The number of a branch of a partition, to be read and written. `main` is the partition itself. That there is none shows
+/// with the first request, as NOT_FOUND; RDE_KV_OP_BRANCH_CREATE makes it.
+///
+/// Parameters: `kv` in. `table` in, UTF-8, for the call. `number` in. `name` in, for the call: letters, digits and `-`,
+/// taken in lower case. `out_partition` out: never 0. `error` out, nullable.
+/// Completion: none.
+/// Returns: OK; INVALID_ARGUMENT: NULL, or no name; STALE_HANDLE; LIMIT_REACHED: 1,048,576 were asked for.
+/// Threads: any, concurrently; not from a signal handler.
+/// Blocks: never.
+/// On failure: `out_partition` is untouched.
+/// Since: 0.1
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn rde_kv_branch(
+    kv: rde_kv,
+    table: rde_bytes,
+    number: u32,
+    name: rde_bytes,
+    out_partition: *mut u32,
+    error: *mut rde_error,
+) -> rde_status {
+    guard(kv.id, error, || {
+        let out = output(out_partition, "out_partition")?;
+        // SAFETY: forwarded from the caller.
+        let table = unsafe { text(table, kv_request::NAME, "table") }?;
+        // SAFETY: forwarded from the caller.
+        let name = unsafe { text(name, kv_request::NAME, "name") }?;
+        out.set(handle::kv(kv)?.engine().branch(table, number, name)?.number() + 1);
+        Ok(())
+    })
+}
+
+/// Names of a partition's branches, `main` among them: each followed by a line feed.
+///
+/// Parameters: `kv` in. `partition` in: of the partition or any branch. `out_text` out, room for `capacity` bytes,
+/// NUL-terminated; nullable with a capacity of 0. `out_len` out: its length without the NUL. `error` out, nullable.
+/// Completion: none.
+/// Returns: OK; INVALID_ARGUMENT: NULL; NOT_FOUND: `partition` is of a branch or an archive that is not there;
+/// STALE_HANDLE; TRUNCATED: `capacity` must be over `*out_len`, which was written; IO.
+/// Threads: any, concurrently; not from a signal handler.
+/// Blocks: while a directory is listed.
+/// On failure: `out_text` is untouched, and so is `out_len` but for TRUNCATED.
+/// Since: 0.1
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn rde_kv_branches(
+    kv: rde_kv,
+    partition: u32,
+    out_text: *mut c_char,
+    capacity: usize,
+    out_len: *mut usize,
+    error: *mut rde_error,
+) -> rde_status {
+    guard(kv.id, error, || {
+        // SAFETY: forwarded from the caller.
+        let out = unsafe { output_text(out_text, capacity, out_len) }?;
+        let port = handle::kv(kv)?.arc();
+        let partition = partition.checked_sub(1).map(Handle::from_number);
+        out.set(&port.branches(partition.ok_or(Status::StaleHandle)?)?)
+    })
+}
+
 /// Names of the store's partitions, `table.number`, or of a partition's archives: each followed by a line feed.
 ///
 /// Parameters: `kv` in. `partition` in: 0 for the partitions, else the one whose archives are named. `out_text` out, room

@@ -200,6 +200,8 @@ unsafe fn asked(request: &rde_kv_request, key: Vec<u8>) -> Result<(Request, port
         rde_kv_op::Collect,
         rde_kv_op::Clean,
         rde_kv_op::Reopen,
+        rde_kv_op::BranchCreate,
+        rde_kv_op::BranchDelete,
     ];
     let op = ops.iter().find(|op| **op as u16 == request.op);
     let op = op.ok_or_else(|| invalid(format!("request: {} is no operation of a store", request.op)))?;
@@ -234,6 +236,8 @@ unsafe fn asked(request: &rde_kv_request, key: Vec<u8>) -> Result<(Request, port
         rde_kv_op::Collect => (Request::Collect, Count),
         rde_kv_op::Clean => (Request::CleanExpired, Count),
         rde_kv_op::Reopen => (Request::Reopen, Count),
+        rde_kv_op::BranchCreate => (Request::CreateBranch { name: named(key)? }, Count),
+        rde_kv_op::BranchDelete => (Request::DeleteBranch { name: named(key)? }, Count),
     })
 }
 

@@ -66,6 +66,10 @@ pub enum rde_kv_op {
     Clean = 74,
     /// Opens the partition again with the next request: after a write that failed with IO.
     Reopen = 75,
+    /// Starts the branch `key` from what the partition, or branch, is now (append mode): rde_kv_branch.
+    BranchCreate = 76,
+    /// Removes the branch `key`, neither `main` nor the one that is asked. Who reads it finishes.
+    BranchDelete = 77,
 }
 
 /// What a change does to its key.
@@ -138,7 +142,7 @@ pub struct rde_kv_change {
 pub struct rde_kv_request {
     /// Returned as it is in the completion.
     pub user_data: u64,
-    /// From rde_kv_partition or rde_kv_archive.
+    /// From rde_kv_partition, rde_kv_branch or rde_kv_archive.
     pub partition: u32,
     /// RDE_KV_OP_*.
     pub op: u16,

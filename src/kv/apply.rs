@@ -177,7 +177,7 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         let Some(mut level) = self.path.pop() else { return Ok(()) };
         let next = self.path.last().is_some_and(Level::has_next);
         if next && level.changed && self.is_small(&mut level) {
-            self.edit.free(level.id);
+            self.edit.free(level.id)?;
             let Some(above) = self.path.last_mut() else { return Ok(()) };
             above.replace(&ChildTable::default());
             self.descend().await?;
@@ -214,7 +214,7 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
             root.then(|| ChildTable::one(&level.from, level.id))
         } else if root && !level.leaf && level.rest().len() == 1 {
             // A root with one index page below it is not needed.
-            self.edit.free(level.id);
+            self.edit.free(level.id)?;
             Some(level.rest().clone())
         } else {
             let kind = if level.leaf { Kind::Leaf } else { Kind::Inner };
@@ -246,7 +246,7 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
             self.edit.put(page_id, index_builder::encode(children, run, page_size, interval), kind).await?;
         }
         if let Some(unused) = id {
-            self.edit.free(unused);
+            self.edit.free(unused)?;
         }
         Ok(pages)
     }
@@ -284,6 +284,7 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         let loaded = self.tree.load(id).await?;
         let tree = self.tree;
         let page = tree.sound(&loaded, DataPage::parse(loaded.bytes.as_ref()))?;
+        tree.sound(&loaded, level.current_bounds().hold(&page))?;
         let links = tree.sound(&loaded, page.previous().and_then(|previous| Ok((previous, page.next()?))))?;
         let mut table = self.tables.pop().unwrap_or_default();
         table.clear();
@@ -355,7 +356,7 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         self.begin(&mut made).await?;
         self.chain.end(tree).await?;
         if made.children.is_empty() {
-            self.edit.free(id);
+            self.edit.free(id)?;
         }
         self.keys = keys;
         Ok(Some(made.children))

@@ -114,19 +114,30 @@ impl Batch {
                 let what = "keys of a batch must ascend and be unique; sort them, or ask for it";
                 return Err(Error::new(Status::InvalidArgument, what));
             }
-            // Stable: of equal keys and timestamps the last stays last, and the later of a pair is the one kept.
-            ops.sort_by(|a, b| a.key.cmp(&b.key).then(a.timestamp.cmp(&b.timestamp)));
-            ops.reverse();
-            ops.dedup_by(|later, kept| later.key == kept.key);
-            ops.reverse();
+            sort(&mut ops);
         }
         Ok(Batch { ops })
+    }
+
+    /// Deletes of keys that were read. They may be longer than ours: EloqStore does not refuse long ones.
+    pub(super) fn of_known(mut ops: Vec<Op>) -> Batch {
+        sort(&mut ops);
+        Batch { ops }
     }
 
     /// The changes in the order of their keys.
     pub fn ops(&self) -> &[Op] {
         &self.ops
     }
+}
+
+/// Of equal keys the newest is kept, of equal timestamps the last.
+fn sort(ops: &mut Vec<Op>) {
+    // Stable: of equal keys and timestamps the last stays last, and the later of a pair is the one kept.
+    ops.sort_by(|a, b| a.key.cmp(&b.key).then(a.timestamp.cmp(&b.timestamp)));
+    ops.reverse();
+    ops.dedup_by(|later, kept| later.key == kept.key);
+    ops.reverse();
 }
 
 #[cfg(test)]

@@ -63,7 +63,8 @@ impl<'a> Block<'a> {
         Ok(low)
     }
 
-    fn restart_key(&self, i: usize) -> Decoded<&'a [u8]> {
+    /// The key at restart point `i`.
+    pub fn restart_key(&self, i: usize) -> Decoded<&'a [u8]> {
         let mut reader = Reader::new(self.bytes, self.restart(i)?);
         if reader.varint32()? != 0 {
             return Err(Damage::new(reader.at(), "a restart point shares a prefix"));

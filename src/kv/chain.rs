@@ -3,7 +3,8 @@
 //! Pages arrive in the order of their keys. The last one is held back until its neighbour's fate is known, so that
 //! every page is written once, and untouched neighbours are rewritten only when a link of theirs changes.
 
-use super::data_page::{NEXT, PREVIOUS};
+use super::damage::Damage;
+use super::data_page::{DataPage, NEXT, PREVIOUS};
 use super::edit::Edit;
 use super::packer::{link, set_link};
 use super::page::{Kind, NONE, PageId};
@@ -89,8 +90,7 @@ impl Chain {
         }
         self.stale = true;
         if self.left.is_none() && self.before != NONE {
-            let page = tree.load(self.before).await?.bytes.as_ref().to_vec();
-            self.left = Some((self.before, page));
+            self.left = Some((self.before, neighbour(tree, self.before, NEXT, self.old).await?));
         }
         if let Some((_, page)) = &mut self.left {
             set_link(page, NEXT, self.right);
@@ -107,7 +107,7 @@ impl Chain {
     ) -> Result<()> {
         if self.stale && self.right != NONE {
             let id = self.right;
-            let mut page = tree.load(id).await?.bytes.as_ref().to_vec();
+            let mut page = neighbour(tree, id, PREVIOUS, self.old).await?;
             let before = self.left.as_ref().map_or(NONE, |(id, _)| *id);
             set_link(&mut page, PREVIOUS, before);
             self.right = link(&page, NEXT);
@@ -124,5 +124,16 @@ impl Chain {
         }
         self.stale = false;
         Ok(())
+    }
+}
+
+/// A data page whose link at `at` is about to change: it must lead to `old`, or the page is not what it is taken for.
+async fn neighbour<S: Sink>(tree: &Tree<'_, S>, id: PageId, at: usize, old: PageId) -> Result<Vec<u8>> {
+    let loaded = tree.load(id).await?;
+    tree.sound(&loaded, DataPage::parse(loaded.bytes.as_ref()))?;
+    let page = loaded.bytes.as_ref().to_vec();
+    match link(&page, at) == old {
+        true => Ok(page),
+        false => tree.sound(&loaded, Err(Damage::new(at, "a link between data pages leads nowhere"))),
     }
 }

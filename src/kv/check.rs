@@ -65,8 +65,11 @@ pub async fn check<S: Source>(
     check.walk(manifest.root, Which::Entries).await?;
     let expected = std::mem::take(&mut check.expiries);
     check.walk(manifest.ttl_root, Which::Expiries).await?;
-    if check.whole && expected != check.expiries {
-        check.compare_expiries(expected).await?;
+    if check.whole
+        && expected != check.expiries
+        && let Err(error) = check.compare_expiries(expected).await
+    {
+        check.report.add(error.message);
     }
     check.unreached();
     Ok(())

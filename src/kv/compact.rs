@@ -10,9 +10,11 @@ use super::options::Options;
 use super::page::PageId;
 use super::sink::Sink;
 use super::source::{Directory, now};
+use super::versions::Version;
 use super::writer::Writer;
 use crate::status::{Error, Result, Status};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Pages that are moved in one commit.
 const MOVED_AT_ONCE: usize = 65_536;
@@ -173,6 +175,11 @@ impl<S: Sink> Writer<S> {
     /// Removes data and segment files that nothing refers to, versions that are held among them, and returns how many.
     /// A manifest or an archive that cannot be read could refer to any, so nothing is removed then.
     pub async fn collect(&mut self) -> Result<u64> {
+        self.collect_beside(&[]).await
+    }
+
+    /// The same; what other branches show and read, as `held`, stays too.
+    pub async fn collect_beside(&mut self, held: &[Arc<Version>]) -> Result<u64> {
         self.ready().await?;
         // Files of branches that are gone, or that others write to: over an object store only the former go.
         let sink = self.sink();
@@ -187,7 +194,7 @@ impl<S: Sink> Writer<S> {
         }
         let mut needed: BTreeSet<FileName> = BTreeSet::new();
         self.manifest().files(self.options(), &mut needed);
-        for version in self.versions() {
+        for version in self.versions().chain(held.iter().cloned()) {
             version.manifest.files(self.options(), &mut needed);
         }
         for file in &files {

@@ -1,8 +1,12 @@
 //! A place in a tree, moved from data page to data page.
 
+use super::bounds::Bounds;
 use super::child_table::ChildTable;
+use super::damage::Damage;
+use super::data_page::NEXT;
 use super::index_page::IndexPage;
-use super::page::{NONE, PageId};
+use super::packer::link;
+use super::page::{self, Kind, NONE, PageId};
 use super::scout::Scout;
 use super::source::Source;
 use super::tree::{DEPTH, Loaded, Tree};
@@ -18,6 +22,8 @@ pub struct Cursor<'t, 'a, S: Source> {
     /// Data pages that are announced.
     lead: usize,
     scout: Option<Scout>,
+    /// The id of the data page that it was last at.
+    id: PageId,
     /// The data page that the cursor is at; None before the first, after the last, and in an empty tree.
     pub leaf: Option<Loaded<S::Bytes>>,
 }
@@ -36,7 +42,7 @@ const TOGETHER: usize = 32;
 impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
     /// A cursor that is nowhere yet.
     pub fn new(tree: &'t Tree<'a, S>, root: PageId) -> Cursor<'t, 'a, S> {
-        Cursor { tree, root, path: Vec::new(), ahead: 0, lead: 0, scout: None, leaf: None }
+        Cursor { tree, root, path: Vec::new(), ahead: 0, lead: 0, scout: None, id: NONE, leaf: None }
     }
 
     /// To the data page whose range holds `key`.
@@ -65,7 +71,7 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
 
     /// To the data page after this one; nowhere after the last.
     pub async fn forward(&mut self) -> Result<()> {
-        self.leaf = None;
+        let left = self.leaf.take();
         self.ahead = (self.ahead * 2).clamp(2, AHEAD);
         self.lead = self.lead.saturating_sub(1);
         while let Some(last) = self.path.last_mut() {
@@ -74,7 +80,8 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
                 if last.leaf {
                     self.announce().await;
                 }
-                return self.enter(|_| 0).await;
+                self.enter(|_| 0).await?;
+                return self.linked(left.as_ref(), self.id);
             }
             self.path.pop();
         }
@@ -101,11 +108,22 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
         while let Some(last) = self.path.last_mut() {
             if last.at > 0 {
                 last.at -= 1;
-                return self.enter(|children| children.len() - 1).await;
+                let after = self.id;
+                self.enter(|children| children.len() - 1).await?;
+                return self.linked(self.leaf.as_ref(), after);
             }
             self.path.pop();
         }
         Ok(())
+    }
+
+    /// What the index pages say about the data page that the cursor is at.
+    pub fn bounds(&self) -> Bounds<'_> {
+        let from = self.path.last().map_or(&[][..], |level| level.children.key(level.at));
+        let has_next = |level: &&Level| level.at + 1 < level.children.len();
+        let until = self.path.iter().rev().find(has_next).map(|level| level.children.key(level.at + 1));
+        let next = self.path.last().filter(has_next).map(|level| level.children.id(level.at + 1));
+        Bounds { from, until, next }
     }
 
     async fn descend(&mut self, pick: impl Fn(&ChildTable) -> usize) -> Result<()> {
@@ -121,18 +139,27 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
             let id = last.children.id(last.at);
             if last.leaf {
                 self.leaf = Some(self.tree.load(id).await?);
+                self.id = id;
                 return Ok(());
             }
             if self.path.len() >= DEPTH {
                 return Err(self.tree.too_deep(self.root));
             }
-            let next = |level: &&Level| level.at + 1 < level.children.len();
-            let until = self.path.iter().rev().find(next).map(|level| level.children.key(level.at + 1));
-            let mut level = self.level(id, last.children.key(last.at), until).await?;
+            let mut level = self.level(id, last.children.key(last.at), self.bounds().until).await?;
             level.at = pick(&level.children);
             self.path.push(level);
         }
         Ok(())
+    }
+
+    /// Whether a data page links to the one after it: an index page that leaves one out is seen.
+    fn linked(&self, leaf: Option<&Loaded<S::Bytes>>, to: PageId) -> Result<()> {
+        let Some(leaf) = leaf else { return Ok(()) };
+        let page = leaf.bytes.as_ref();
+        match page::kind(page) == Ok(Kind::Data) && link(page, NEXT) != to {
+            true => self.tree.sound(leaf, Err(Damage::new(NEXT, "a link is wrong, or an index page above"))),
+            false => Ok(()),
+        }
     }
 
     async fn level(&self, id: PageId, from: &[u8], until: Option<&[u8]>) -> Result<Level> {

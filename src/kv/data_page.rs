@@ -95,6 +95,14 @@ impl<'a> DataPage<'a> {
         Ok(None)
     }
 
+    /// The first key and the last one; None if there is none.
+    pub fn edges(&self) -> Decoded<Option<(&'a [u8], Vec<u8>)>> {
+        let Some(last) = self.block.restarts().checked_sub(1) else { return Ok(None) };
+        let mut entries = self.start_at(last)?;
+        while entries.step()?.is_some() {}
+        Ok(Some((self.block.restart_key(0)?, entries.walk.key)))
+    }
+
     fn start_at(&self, restart: usize) -> Decoded<Entries<'a>> {
         Ok(Entries { walk: Walk::new(self.block, restart)?, timestamp: 0 })
     }

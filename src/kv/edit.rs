@@ -1,5 +1,7 @@
 //! A change to a partition that is not committed yet: pages it has written, and what the log will say about them.
 
+use super::branch::Branches;
+use super::damage::corrupted;
 use super::manifest::Manifest;
 use super::mapping::Slot;
 use super::names::FileName;
@@ -8,8 +10,8 @@ use super::page::{Kind, PageId, seal};
 use super::sink::Sink;
 use super::space::Room;
 use super::versions::Versions;
-use crate::status::Result;
-use std::collections::{BTreeSet, HashMap};
+use crate::status::{Error, Result};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Bytes of neighbouring pages that are written at once, at most.
 pub const RUN: usize = 128 << 10;
@@ -31,6 +33,7 @@ pub struct Edit<'w, S> {
     retired_ids: Vec<PageId>,
     taken_segments: Vec<u32>,
     retired_segments: Vec<u32>,
+    freed_segments: HashSet<u32>,
     run: Vec<u8>,
     run_at: u64,
     files: BTreeSet<FileName>,
@@ -71,6 +74,7 @@ impl<'w, S: Sink> Edit<'w, S> {
             taken_segments: Vec::new(),
             retired_segments: Vec::new(),
             run: sink.take_run(),
+            freed_segments: HashSet::new(),
             run_at: 0,
             files: BTreeSet::new(),
         }
@@ -102,10 +106,22 @@ impl<'w, S: Sink> Edit<'w, S> {
         self.write(place, page).await
     }
 
-    /// Frees a page.
-    pub fn free(&mut self, id: PageId) {
+    /// Frees a page. `CORRUPTED` if it is free already: its id would be handed out twice.
+    pub fn free(&mut self, id: PageId) -> Result<()> {
+        let slot = self.moved.get(&id).copied();
+        if slot.map_or_else(|| self.base.mapping.get(id), Slot::file_page).is_none() {
+            return Err(self.freed_twice("page", id));
+        }
         self.map(id, Slot::FREE);
         self.retired_ids.push(id);
+        Ok(())
+    }
+
+    fn freed_twice(&self, what: &str, id: u32) -> Error {
+        let Branches { name, term, .. } = &self.base.branches;
+        let manifest = FileName::Manifest { branch: name.clone(), term: *term };
+        let what = format_args!("{what} {id} is referred to twice, or mapped to nothing");
+        corrupted(self.sink.describe(&manifest), 0, what)
     }
 
     /// Writes a very large value into segments of its own and returns their ids.
@@ -136,10 +152,15 @@ impl<'w, S: Sink> Edit<'w, S> {
         Ok(())
     }
 
-    /// Frees a segment of a very large value. Its file goes when nothing in it is left.
-    pub fn free_segment(&mut self, id: u32) {
+    /// Frees a segment of a very large value. Its file goes when nothing in it is left. `CORRUPTED` if it is free already.
+    pub fn free_segment(&mut self, id: u32) -> Result<()> {
+        let known = self.base.segments.as_ref().and_then(|segments| segments.mapping.get(id));
+        if known.is_none() || !self.freed_segments.insert(id) {
+            return Err(self.freed_twice("segment", id));
+        }
         self.segments.push((id, Slot::FREE));
         self.retired_segments.push(id);
+        Ok(())
     }
 
     fn map(&mut self, id: PageId, slot: Slot) {

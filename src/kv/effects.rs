@@ -139,12 +139,12 @@ impl<S: Sink> Effects<S> for Entries<'_> {
         }
         if entry.descriptor.overflow {
             for id in tree.chain(leaf, entry).await? {
-                edit.free(id);
+                edit.free(id)?;
             }
         }
         if entry.descriptor.codec == Codec::Large {
             for id in tree.large(leaf, entry)?.segments {
-                edit.free_segment(id);
+                edit.free_segment(id)?;
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use super::compress;
 use super::damage::{Damage, Decoded};
 use super::data_page::Entry;
 use super::names::FileName;
-use super::overflow::{self, OverflowPage};
+use super::overflow::{self, Cut, OverflowPage};
 use super::page::PageId;
 use super::source::Source;
 use super::tree::{Found, Loaded, Tree};
@@ -66,6 +66,7 @@ impl<S: Source> Tree<'_, S> {
     async fn overflow(&self, leaf: &Loaded<S::Bytes>, entry: &Entry<'_>) -> Result<Vec<u8>> {
         let mut value = Vec::new();
         let ids = self.chain(leaf, entry).await?;
+        let cut = Cut { page_size: self.options.page_size, group: self.options.overflow_pointers };
         for (i, id) in ids.iter().enumerate() {
             let page = self.load(*id).await?;
             let parsed = self.sound(&page, OverflowPage::parse(page.bytes.as_ref()))?;
@@ -74,6 +75,10 @@ impl<S: Source> Tree<'_, S> {
             if follows == parsed.pointers.is_empty() {
                 let what = "page pointers are not where overflow_pointers says; is the option right?";
                 return self.sound(&page, Err(Damage::new(0, what)));
+            }
+            if i + 1 < ids.len() && parsed.value.len() != cut.capacity(i) {
+                return self
+                    .sound(&page, Err(Damage::new(0, "an overflow page that is not the last is not full")));
             }
             if value.len() + parsed.value.len() > self.options.value_limit {
                 return self.sound(&page, Err(Damage::new(0, "a value is longer than the limit allows")));

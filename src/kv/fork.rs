@@ -34,9 +34,9 @@ impl<S: Sink> Writer<S> {
     }
 }
 
-impl Writer<Directory> {
+impl<S: Sink> Writer<S> {
     /// Removes a branch, neither `main` nor the one that is open. What only it refers to goes when files are collected.
-    pub fn delete_branch(&mut self, name: &str) -> Result<()> {
+    pub async fn remove_branch(&mut self, name: &str) -> Result<()> {
         let (name, _) = branch_file(name)?;
         if name == MAIN || name == self.manifest().branches.name {
             return Err(Error::new(
@@ -44,11 +44,11 @@ impl Writer<Directory> {
                 format!("branch {name} is main, or open: it stays"),
             ));
         }
-        now(self.ready())?;
+        self.ready().await?;
         let mut found = false;
-        for file in self.sink().list()? {
+        for file in self.sink().names().await? {
             if matches!(&file, FileName::Manifest { branch, .. } if *branch == name) {
-                now(self.sink().remove(&file))?;
+                self.sink().remove(&file).await?;
                 found = true;
             }
         }
@@ -59,9 +59,21 @@ impl Writer<Directory> {
     }
 }
 
+impl Writer<Directory> {
+    /// [`Writer::remove_branch`]. Blocks.
+    pub fn delete_branch(&mut self, name: &str) -> Result<()> {
+        now(self.remove_branch(name))
+    }
+}
+
 /// The first place of the file after the one that `end` is in or at the end of.
 fn next_file(end: u64, shift: u32) -> u64 {
     if end == 0 { 0 } else { after_file((end - 1) >> shift, shift) }
+}
+
+/// A branch's name in lower case, or why it can be none.
+pub fn branch_name(name: &str) -> Result<String> {
+    branch_file(name).map(|(name, _)| name)
 }
 
 /// A branch's name in lower case, and its manifest.

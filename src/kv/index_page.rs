@@ -20,6 +20,19 @@ pub struct IndexPage<'a> {
     block: Block<'a>,
 }
 
+/// A child of an index page, where its range begins and ends, and the child after it: None if that is not in this page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Surrounded {
+    /// The child.
+    pub child: PageId,
+    /// The smallest key that it may hold.
+    pub from: Option<Vec<u8>>,
+    /// The smallest key that the next one may hold.
+    pub until: Option<Vec<u8>>,
+    /// The child after it.
+    pub next: Option<PageId>,
+}
+
 impl<'a> IndexPage<'a> {
     /// A page whose checksum was verified, or whose owner chose not to.
     pub fn parse(page: &'a [u8]) -> Decoded<IndexPage<'a>> {
@@ -54,19 +67,23 @@ impl<'a> IndexPage<'a> {
         Ok(found)
     }
 
-    /// The child whose range holds `key`, and where that range ends if it does so within this page.
-    pub fn child_and_end(&self, key: &[u8]) -> Decoded<(PageId, Option<Vec<u8>>)> {
-        let mut found = self.leftmost;
+    /// The child whose range holds `key`, with what surrounds it.
+    pub fn surrounded(&self, key: &[u8]) -> Decoded<Surrounded> {
+        let mut found = Surrounded { child: self.leftmost, from: None, until: None, next: None };
         if self.block.restarts() > 0 {
             let mut children = self.start_at(self.block.search(key)?)?;
             while let Some(child) = children.step()? {
                 if children.separator() > key {
-                    return Ok((found, Some(children.separator().to_vec())));
+                    (found.until, found.next) = (Some(children.separator().to_vec()), Some(child));
+                    break;
                 }
-                found = child;
+                let from: &mut Vec<u8> = found.from.get_or_insert_default();
+                from.clear();
+                from.extend_from_slice(children.separator());
+                found.child = child;
             }
         }
-        Ok((found, None))
+        Ok(found)
     }
 
     /// Every child but the leftmost, in order.

@@ -41,10 +41,7 @@ impl Options {
         if !run || !permanent {
             return Err(invalid("both sections, [run] and [permanent], are required".into()));
         }
-        let pages = file_size / (options.page_size as u64).max(1);
-        options.pages_per_file_shift = pages
-            .checked_ilog2()
-            .ok_or_else(|| invalid("data_file_size must be at least one page".into()))?;
+        options.set_file_size(file_size)?;
         options.check()?;
         Ok(options.over_objects())
     }

@@ -21,6 +21,7 @@ impl<S: Source> Tree<'_, S> {
         cursor.seek(from).await?;
         while let Some(leaf) = &cursor.leaf {
             let page = self.sound(leaf, DataPage::parse(leaf.bytes.as_ref()))?;
+            self.sound(leaf, cursor.bounds().hold(&page))?;
             let mut entries = self.sound(leaf, page.entries_near(from))?;
             while self.sound(leaf, entries.step())?.is_some() {
                 if keys.len() >= limit || enough(entries.key()) {

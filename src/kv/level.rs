@@ -1,5 +1,6 @@
 //! An index page on the way to where the changes of a batch are.
 
+use super::bounds::Bounds;
 use super::child_table::ChildTable;
 use super::page::PageId;
 
@@ -57,6 +58,12 @@ impl Level {
     /// Where its range ends; None for nowhere.
     pub fn current_until(&self) -> Option<&[u8]> {
         self.ends_at(self.done)
+    }
+
+    /// What this page says about it, when it is a data page.
+    pub fn current_bounds(&self) -> Bounds<'_> {
+        let next = self.has_next().then(|| self.children.id(self.done + 1));
+        Bounds { from: self.current_from(), until: self.current_until(), next }
     }
 
     fn ends_at(&self, i: usize) -> Option<&[u8]> {

@@ -82,6 +82,10 @@ impl Manifest {
             at = record.next;
         }
         manifest.tail = at as u64;
+        let segments = manifest.segments.as_ref();
+        if !manifest.mapping.is_distinct() || segments.is_some_and(|known| !known.mapping.is_distinct()) {
+            return Err(Damage::new(0, "two pages, or segments, are mapped to one place"));
+        }
         let mut later = at + ALIGNMENT;
         while later < bytes.len() {
             if Record::plausible_log(bytes, later) && Record::read(bytes, later).is_some() {

@@ -113,6 +113,24 @@ impl Mapping {
         (0..).zip(self.slots()).filter_map(|(id, slot)| slot.file_page().map(|file_page| (id, file_page)))
     }
 
+    /// Whether no two pages are at one place.
+    pub fn is_distinct(&self) -> bool {
+        let most = self.pages().map(|(_, place)| place).max().unwrap_or(0);
+        // A bit for each place, unless few pages are far apart.
+        if most / 64 <= 2 * self.len as u64 + 1024 {
+            let mut seen = vec![0u64; most as usize / 64 + 1];
+            return self.pages().all(|(_, place)| {
+                let (word, bit) = (&mut seen[place as usize / 64], 1 << (place % 64));
+                let new = *word & bit == 0;
+                *word |= bit;
+                new
+            });
+        }
+        let mut places: Vec<u64> = self.pages().map(|(_, place)| place).collect();
+        places.sort_unstable();
+        places.windows(2).all(|pair| pair[0] != pair[1])
+    }
+
     /// Ids that are free, ascending.
     pub fn free(&self) -> impl Iterator<Item = u32> + '_ {
         (0..).zip(self.slots()).filter(|(_, slot)| slot.file_page().is_none()).map(|(id, _)| id)
@@ -174,6 +192,21 @@ mod tests {
         let mut pairs = Vec::new();
         put_pair(&mut pairs, u32::MAX - 1, Slot::at(1));
         assert!(Mapping::default().apply(&pairs).is_err());
+    }
+
+    #[test]
+    fn two_pages_at_one_place_are_seen() {
+        for far in [100, 1 << 50] {
+            let mut mapping = Mapping::default();
+            (0..40).for_each(|id| mapping.set(id, Slot::at(u64::from(id) * 7)));
+            mapping.set(41, Slot::at(far));
+            assert!(mapping.is_distinct());
+            mapping.set(43, Slot::at(far));
+            assert!(!mapping.is_distinct());
+            mapping.set(41, Slot::FREE);
+            assert!(mapping.is_distinct());
+        }
+        assert!(Mapping::default().is_distinct());
     }
 
     #[test]

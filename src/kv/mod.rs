@@ -1,7 +1,7 @@
 //! The key-value store, byte-compatible with EloqStore. Knows nothing of UCX.
 //!
 //! Bytes, without I/O: [`varint`], [`page`], [`block`], [`data_page`], [`index_page`], [`overflow`], [`value`],
-//! [`compress`], [`mapping`], [`record`], [`manifest`], [`branch`], [`names`], [`placement`]; damage in them is a
+//! [`compress`], [`structure`], [`mapping`], [`record`], [`manifest`], [`branch`], [`names`], [`placement`]; damage in them is a
 //! [`damage::Damage`]. What a store is opened with: [`options`], [`ini`].
 //!
 //! Reading: [`source`] says where bytes come from, [`tree`] finds things in them, [`scan`] walks ranges, [`store`]
@@ -17,6 +17,7 @@
 pub mod apply;
 pub mod batch;
 pub mod block;
+pub mod bounds;
 pub mod branch;
 pub mod chain;
 pub mod check;
@@ -57,6 +58,7 @@ pub mod sink;
 pub mod source;
 pub mod space;
 pub mod store;
+pub mod structure;
 pub mod survey;
 pub mod tier;
 pub mod tree;

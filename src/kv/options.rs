@@ -20,7 +20,6 @@ const UNUSED: &[&str] = &[
     "chunk_size",
     "cloud_request_threads",
     "coroutine_stack_size",
-    "data_file_size",
     "direct_io_buffer_pool_size",
     "enable_data_page_cache",
     "fd_limit",
@@ -143,10 +142,29 @@ impl Options {
     /// Sets what lines of `name=value` say, as in [`Options::from_lines`]. Not checked as a whole.
     pub fn set_lines(&mut self, text: &str, base: &Path) -> Result<()> {
         let lines = text.lines().map(|line| line.split_once(" #").map_or(line, |(line, _)| line).trim());
+        let (mut file_size, mut shift) = (None, false);
         for line in lines.filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])) {
             let (name, value) = line.split_once('=').ok_or_else(|| invalid(format!("`{line}`: no `=`")))?;
-            self.set(name.trim(), value.trim(), base)?;
+            let (name, value) = (name.trim(), value.trim());
+            shift |= name == "pages_per_file_shift";
+            match name {
+                "data_file_size" => file_size = Some(size(name, value)?),
+                _ => self.set(name, value, base)?,
+            }
         }
+        // EloqStore's ini files say the same so.
+        match file_size {
+            Some(bytes) if !shift => self.set_file_size(bytes),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sets how many pages a data file of this many bytes holds, rounded down to a power of two.
+    pub(super) fn set_file_size(&mut self, bytes: u64) -> Result<()> {
+        let pages = bytes / (self.page_size as u64).max(1);
+        let shift = pages.checked_ilog2();
+        self.pages_per_file_shift =
+            shift.ok_or_else(|| invalid("data_file_size must be at least one page".into()))?;
         Ok(())
     }
 
@@ -286,6 +304,11 @@ mod tests {
         let options = Options::from_lines(windows, Path::new("/base")).unwrap();
         assert_eq!(options.store_paths, [Path::new("/base/a b")]);
         assert_eq!((options.segment_size, options.weights.len()), (16384, 0));
+        let shift =
+            |text| Options::from_lines(text, Path::new("")).map(|options| options.pages_per_file_shift);
+        assert_eq!(shift("data_file_size=1000KB\ndata_page_size=8192\n").unwrap(), 6);
+        assert_eq!(shift("pages_per_file_shift=3\ndata_file_size=8MB\n").unwrap(), 3);
+        assert!(shift("data_file_size=1KB\n").is_err());
     }
 
     #[test]

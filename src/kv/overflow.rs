@@ -57,7 +57,7 @@ pub struct Cut {
 
 impl Cut {
     /// Bytes of value in page `i` of a chain: a group's last page keeps room for the next group's ids.
-    fn capacity(self, i: usize) -> usize {
+    pub fn capacity(self, i: usize) -> usize {
         let whole = self.page_size - VALUE - 1;
         if i % self.group == self.group - 1 { whole - 4 * self.group } else { whole }
     }

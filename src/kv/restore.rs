@@ -120,14 +120,15 @@ impl<R: BufRead> Lines<R> {
             Some(rest) => (rest, true),
             None => (line, false),
         };
-        let fields: Vec<&[u8]> = line.splitn(7, |byte| *byte == b' ').collect();
-        let (partition, key, value, metadata, timestamp, expire_ms) = match fields[..] {
-            [partition, key, value, timestamp, expire_ms] => {
-                (partition, key, value, None, timestamp, expire_ms)
-            }
-            [partition, key, value, metadata, timestamp, expire_ms] if large => {
-                (partition, key, value, Some(metadata), timestamp, expire_ms)
-            }
+        // From the end, because the name of a table may have spaces.
+        let mut fields = line.rsplitn(5, |byte| *byte == b' ').collect::<Vec<&[u8]>>();
+        let mut metadata = None;
+        if large && fields.get(2).is_some_and(|field| field.starts_with(b"meta=")) {
+            fields = line.rsplitn(6, |byte| *byte == b' ').collect();
+            metadata = Some(fields.remove(2));
+        }
+        let (partition, key, value, timestamp, expire_ms) = match fields[..] {
+            [expire_ms, timestamp, value, key, partition] => (partition, key, value, timestamp, expire_ms),
             _ => {
                 return Err(self.wrong(
                     "it needs five fields with a space between: partition, key, value, timestamp, expiry",
@@ -194,6 +195,8 @@ mod tests {
 
     #[test]
     fn lines_are_read() {
+        let ops = parse("t.0 6B 00fF 7 0\nspace and. more.9 61 62 1 2").unwrap();
+        assert_eq!(ops[1].0, Partition { table: "space and. more".into(), number: 9 });
         let ops = parse("t.0 6B 00fF 7 0\na.b.3 01  18446744073709551615 9").unwrap();
         assert_eq!(ops.len(), 2);
         assert_eq!(ops[0].1.action, Action::Upsert { value: vec![0, 255], expire_ms: 0 });

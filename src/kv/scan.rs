@@ -140,21 +140,26 @@ impl<S: Source> Tree<'_, S> {
         let mut last: Vec<u8> = Vec::new();
         while let Some(leaf) = &cursor.leaf {
             let parsed = self.sound(leaf, DataPage::parse(leaf.bytes.as_ref()))?;
+            let bounds = cursor.bounds();
             let mut entries = self.sound(leaf, parsed.entries_near(range.begin))?;
             let mut first = true;
             while let Some(entry) = self.sound(leaf, entries.step())? {
                 let key = entries.key();
                 // Within a page the decoder sees to it.
-                if std::mem::take(&mut first) && !last.is_empty() && last.as_slice() >= key {
-                    return self.sound(leaf, Err(Damage::new(entry.at, OUT_OF_ORDER)));
+                if std::mem::take(&mut first) {
+                    if !last.is_empty() && last.as_slice() >= key {
+                        return self.sound(leaf, Err(Damage::new(entry.at, OUT_OF_ORDER)));
+                    }
+                    self.sound(leaf, bounds.hold_first(key))?;
                 }
                 if range.begins_after(key) {
                     continue;
                 }
                 if range.ends_before(key) || !self.take(page, leaf, key, &entry).await? {
-                    return Ok(());
+                    return self.sound(leaf, bounds.hold(&parsed));
                 }
             }
+            self.sound(leaf, bounds.hold_link(&parsed).and_then(|()| bounds.hold_last(entries.key())))?;
             last.clear();
             last.extend_from_slice(entries.key());
             cursor.forward().await?;
@@ -172,6 +177,7 @@ impl<S: Source> Tree<'_, S> {
         let mut last: Option<Vec<u8>> = None;
         while let Some(leaf) = &cursor.leaf {
             let parsed = self.sound(leaf, DataPage::parse(leaf.bytes.as_ref()))?;
+            self.sound(leaf, cursor.bounds().hold(&parsed))?;
             let mut entries = self.sound(leaf, parsed.entries())?;
             let mut found: Vec<(Vec<u8>, Entry<'_>)> = Vec::new();
             while let Some(entry) = self.sound(leaf, entries.step())? {

@@ -2,7 +2,7 @@
 
 use super::damage::corrupted;
 use super::names::FileName;
-use super::page;
+use super::structure;
 use super::tier::cache::Seat;
 use super::tier::{FETCHES, Remote};
 use crate::status::{Error, Result, Status};
@@ -30,11 +30,12 @@ pub trait Source {
     /// What to call `file` in a message.
     fn describe(&self, file: &FileName) -> String;
 
-    /// The page at `place`, its checksum verified. A source that keeps verified pages need not do it again.
+    /// The page at `place`, its checksum and structure verified. A source that keeps verified pages need not do it again.
     async fn page(&self, place: &Place<'_>) -> Result<Self::Bytes> {
         let file = place.file();
         let bytes = self.read(&file, place.offset, place.len).await?;
-        page::verify(bytes.as_ref()).map_err(|damage| damage.in_file(self.describe(&file), place.offset))?;
+        structure::verify(bytes.as_ref())
+            .map_err(|damage| damage.in_file(self.describe(&file), place.offset))?;
         Ok(bytes)
     }
 
@@ -280,7 +281,7 @@ impl Source for Directory {
         self.mend(&file, || {
             let mut bytes = vec![0; place.len];
             self.read_here(&file, place.offset, &mut bytes)?;
-            page::verify(&bytes).map_err(|damage| damage.in_file(self.describe(&file), place.offset))?;
+            structure::verify(&bytes).map_err(|damage| damage.in_file(self.describe(&file), place.offset))?;
             Ok(bytes)
         })
     }

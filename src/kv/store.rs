@@ -11,6 +11,7 @@ use super::scan::{Range, Scanned};
 use super::source::{Directory, Source, now};
 use super::tier::Tier;
 use super::tree::{Found, Tree};
+use super::upkeep::drop_damaged;
 use super::writer::Writer;
 use crate::status::{Error, Result, Status};
 use std::collections::BTreeMap;
@@ -115,9 +116,14 @@ impl Store {
         Writer::open_in(self.options.clone(), self.source(partition, path), MAIN)
     }
 
-    /// Opens a branch of a partition to write to it.
+    /// Opens a branch of a partition to write to it. One that is not `main` must be there.
     pub fn branch_writer(&self, partition: &Partition, branch: &str) -> Result<Writer> {
         let path = self.directory(partition)?;
+        // Or its directory would be made for nothing.
+        if branch != MAIN && self.tier.is_none() && !path.exists() {
+            let what = format!("{} has no branch {branch}: it is not there", path.display());
+            return Err(Error::new(Status::NotFound, what));
+        }
         layout::fits(&path, &self.options)?;
         Writer::open_in(self.options.clone(), self.source(partition, path), branch)
     }
@@ -125,17 +131,28 @@ impl Store {
     /// Removes a partition; one that is not there is removed already. Views of it must be closed before.
     pub fn drop_partition(&mut self, partition: &Partition) -> Result<()> {
         if self.partitions.contains_key(partition) {
-            self.writer(partition)?.drop_partition()?;
+            self.erase(partition)?;
             self.refresh()?;
         }
         Ok(())
+    }
+
+    /// Damage is no reason to keep a partition.
+    fn erase(&self, partition: &Partition) -> Result<()> {
+        match self.writer(partition) {
+            Ok(writer) => writer.drop_partition(),
+            Err(error) if error.status == Status::Corrupted && self.tier.is_none() => {
+                drop_damaged(&self.directory(partition)?)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes every partition of a table, and returns how many there were.
     pub fn drop_table(&mut self, table: &str) -> Result<usize> {
         let doomed = self.partitions.keys().filter(|partition| partition.table == table);
         let doomed: Vec<Partition> = doomed.cloned().collect();
-        doomed.iter().try_for_each(|partition| self.writer(partition)?.drop_partition())?;
+        doomed.iter().try_for_each(|partition| self.erase(partition))?;
         self.refresh()?;
         Ok(doomed.len())
     }
@@ -272,7 +289,7 @@ fn directories(path: &Path) -> Result<Vec<Partition>> {
 
 /// Names in a directory, and which of them are directories. Names that are no UTF-8 are none of ours.
 fn listing(path: &Path) -> Result<Vec<(String, bool)>> {
-    let failed = |error: std::io::Error| Error::os(&path.display().to_string(), &error);
+    let failed = |error: std::io::Error| Error::os(&format!("store_path {}", path.display()), &error);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;

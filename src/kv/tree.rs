@@ -125,8 +125,8 @@ impl<'a, S: Source> Tree<'a, S> {
         for _ in 0..DEPTH {
             let index = self.load(id).await?;
             let parsed = self.sound(&index, IndexPage::parse(index.bytes.as_ref()))?;
-            let (child, child_end) = self.sound(&index, parsed.child_and_end(key))?;
-            (id, end) = (child, child_end.or(end));
+            let found = self.sound(&index, parsed.surrounded(key))?;
+            (id, end) = (found.child, found.until.or(end));
             if parsed.is_leaf() {
                 return Ok(Some((id, end)));
             }
@@ -150,7 +150,7 @@ impl<'a, S: Source> Tree<'a, S> {
         let page = self.sound(&leaf, DataPage::parse(leaf.bytes.as_ref()))?;
         match self.sound(&leaf, page.find(&key))? {
             Some(entry) => self.found(&leaf, key, &entry, room).await.map(Some),
-            None => Ok(None),
+            None => self.confirm_absent(&leaf, &key).await.map(|()| None),
         }
     }
 
@@ -161,6 +161,7 @@ impl<'a, S: Source> Tree<'a, S> {
         loop {
             let Some(leaf) = &cursor.leaf else { return Ok(None) };
             let page = self.sound(leaf, DataPage::parse(leaf.bytes.as_ref()))?;
+            self.sound(leaf, cursor.bounds().hold(&page))?;
             let mut entries = self.sound(leaf, page.entries_near(key))?;
             let mut best: Option<(Vec<u8>, Entry<'_>)> = None;
             while let Some(entry) = self.sound(leaf, entries.step())? {

@@ -1,6 +1,7 @@
 //! What a partition's writer does beside batches: truncate, clean what expired, keep archives.
 
-use super::batch::{Action, Batch, Op, Order};
+use super::batch::{Action, Batch, Op};
+use super::damage::corrupted;
 use super::mapping::Mapping;
 use super::names::{FileName, superseded};
 use super::packer::TIMESTAMP_MAX;
@@ -8,8 +9,9 @@ use super::page::NONE;
 use super::sink::Sink;
 use super::source::{Directory, now};
 use super::space::Room;
-use super::writer::Writer;
+use super::writer::{Writer, lock};
 use crate::status::{Error, Result, Status};
+use std::path::Path;
 
 /// Expired entries that are deleted in one commit.
 const CLEANED_AT_ONCE: usize = 65_536;
@@ -48,6 +50,10 @@ impl<S: Sink> Writer<S> {
             return Ok(0);
         }
         let ttl_root = tree.manifest.ttl_root;
+        if expiries.iter().any(|expiry| expiry.len() == size_of::<u64>()) {
+            let what = format_args!("the tree of expiries, page {ttl_root}, names an empty key");
+            return Err(corrupted(tree.manifest_name(), 0, what));
+        }
         let keys = expiries.iter().map(|expiry| expiry[8..].to_vec()).collect();
         let cleaned = self.delete(keys).await?;
         // An expiry without its entry would be met again and again.
@@ -55,15 +61,15 @@ impl<S: Sink> Writer<S> {
         let left = tree.keys(tree.manifest.ttl_root, &expiries[0], 1, past).await?;
         if left.first() == expiries.first() {
             let what =
-                format!("the tree of expiries, page {ttl_root}, names a key that does not expire then");
-            return Err(Error::new(Status::Corrupted, what));
+                format_args!("the tree of expiries, page {ttl_root}, names a key that does not expire then");
+            return Err(corrupted(tree.manifest_name(), 0, what));
         }
         Ok(cleaned)
     }
 
     async fn delete(&mut self, keys: Vec<Vec<u8>>) -> Result<u64> {
         let delete = |key| Op { key, action: Action::Delete, timestamp: TIMESTAMP_MAX };
-        let batch = Batch::new(keys.into_iter().map(delete).collect(), Order::Sort, self.options())?;
+        let batch = Batch::of_known(keys.into_iter().map(delete).collect());
         self.apply(&batch, 0).await?;
         Ok(batch.ops().len() as u64)
     }
@@ -152,27 +158,49 @@ impl<S: Sink> Writer<S> {
             self.ready().await?;
             self.still_ours().await?;
         }
-        let sink = self.sink();
-        let files = sink.names().await?;
-        // Those that others have replaced first, or they would be what is left.
-        for file in superseded(&files) {
-            sink.remove(&file).await?;
-        }
-        sink.remove(self.file()).await?;
-        for file in files.iter().filter(|file| matches!(file, FileName::Manifest { .. })) {
-            sink.remove(file).await?;
-        }
-        if files.iter().any(|file| matches!(file, FileName::Archive { .. })) {
-            return Ok(());
-        }
-        for file in &files {
-            sink.remove(file).await?;
-        }
-        Ok(())
+        erase(self.sink(), self.file()).await
     }
 }
 
+async fn erase(sink: &impl Sink, manifest: &FileName) -> Result<()> {
+    let files = sink.names().await?;
+    // Those that others have replaced first, or they would be what is left.
+    for file in superseded(&files) {
+        sink.remove(&file).await?;
+    }
+    sink.remove(manifest).await?;
+    for file in files.iter().filter(|file| matches!(file, FileName::Manifest { .. })) {
+        sink.remove(file).await?;
+    }
+    if files.iter().any(|file| matches!(file, FileName::Archive { .. })) {
+        return Ok(());
+    }
+    for file in &files {
+        sink.remove(file).await?;
+    }
+    Ok(())
+}
+
+/// Removes a partition on disk whose manifest cannot be read.
+pub(super) fn drop_damaged(path: &Path) -> Result<()> {
+    let _lock = lock(path)?;
+    now(erase(&Directory::new(path.to_owned()), &FileName::main_manifest()))?;
+    // With files left, it stays.
+    let _ = std::fs::remove_dir(path);
+    Ok(())
+}
+
 impl Writer<Directory> {
+    /// Tags of this branch's archives.
+    pub fn archive_tags(&self) -> Result<Vec<String>> {
+        let own = &self.manifest().branches.name;
+        let tags = self.sink().list()?.into_iter().filter_map(|file| match file {
+            FileName::Archive { branch, tag, .. } if branch == *own => Some(tag),
+            _ => None,
+        });
+        Ok(tags.collect())
+    }
+
     /// Forgets all but the `keep` newest archives of this branch, by their files' times, and returns their names.
     pub fn retain_archives(&mut self, keep: usize) -> Result<Vec<String>> {
         let (own, directory) = (&self.manifest().branches, self.sink());

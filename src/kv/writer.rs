@@ -64,18 +64,12 @@ impl Writer<Directory> {
     pub(super) fn open_in(options: Arc<Options>, directory: Directory, branch: &str) -> Result<Writer> {
         options.check()?;
         let path = directory.path().to_owned();
-        let path = path.as_path();
         let failed = |error: std::io::Error| Error::os(&path.display().to_string(), &error);
-        std::fs::create_dir_all(path).map_err(failed)?;
+        std::fs::create_dir_all(&path).map_err(failed)?;
         if let Some(parent) = path.parent() {
             File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
         }
-        let lock = File::open(path).map_err(failed)?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let what =
-                format!("{} is open in another process, or by another writer of this one", path.display());
-            return Err(Error::new(Status::WrongState, what));
-        }
+        let lock = lock(&path)?;
         let mut writer = now(Writer::load(options, directory, branch))?;
         writer._lock = Some(lock);
         Ok(writer)
@@ -99,6 +93,16 @@ impl Writer<Directory> {
     pub fn write(&mut self, batch: &Batch, now_ms: u64) -> Result<u64> {
         now(self.apply(batch, now_ms))
     }
+}
+
+/// Locks a partition's directory against other processes and writers.
+pub(super) fn lock(path: &Path) -> Result<File> {
+    let lock = File::open(path).map_err(|error| Error::os(&path.display().to_string(), &error))?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let what = format!("{} is open in another process, or by another writer of this one", path.display());
+        return Err(Error::new(Status::WrongState, what));
+    }
+    Ok(lock)
 }
 
 impl<S: Sink> Writer<S> {

@@ -1,4 +1,4 @@
-/* The key-value store: bad input of every kind, batches, reads in flight, paging both ways, archives, reopening. */
+/* The key-value store: bad input of every kind, batches, reads in flight, paging both ways, archives, branches, reopening. */
 #include "check.h"
 #include <poll.h>
 #include <pthread.h>
@@ -268,6 +268,59 @@ static void upkeep(const char *lines) {
     shown("truncate, archives, compaction, dropping");
 }
 
+/* A branch goes its own way from where it began, and its name is free again once it is deleted. */
+static void branches(const char *lines) {
+    rde_kv kv = open_store(lines);
+    uint32_t partition = partition_of(kv, "b", 1), branch = 0, same;
+    rde_completion done;
+    rde_error error;
+    char names[256], value[64];
+    size_t len;
+    CHECK_STATUS(INVALID_ARGUMENT, rde_kv_branch(kv, text("b"), 1, text("a_b"), &branch, NULL));
+    CHECK_STATUS(INVALID_ARGUMENT, rde_kv_branch(kv, text("b"), 1, text(""), &branch, NULL));
+    CHECK_STATUS(INVALID_ARGUMENT, rde_kv_branch(kv, text("b"), 1, text("dev"), NULL, NULL));
+    CHECK(branch == 0);
+    CHECK_OK(error, rde_kv_branch(kv, text("b"), 1, text("Dev"), &branch, &error));
+    CHECK_OK(error, rde_kv_branch(kv, text("b"), 1, text("main"), &same, &error));
+    CHECK(branch != 0 && same == partition);
+    rde_kv_request read = {.partition = branch, .op = RDE_KV_OP_READ, .key = text("key00001"), .memory = value, .length = 64};
+    rde_kv_request make = {.partition = partition, .op = RDE_KV_OP_BRANCH_CREATE, .key = text("Dev")};
+    CHECK_STATUS(NOT_FOUND, call(kv, read, &done));
+    CHECK_STATUS(NOT_FOUND, call(kv, make, &done));
+    fill(kv, partition, 10);
+    CHECK_STATUS(NOT_FOUND, rde_kv_branches(kv, branch, names, sizeof names, &len, NULL));
+    CHECK_STATUS(STALE_HANDLE, rde_kv_branches(kv, 0, names, sizeof names, &len, NULL));
+    CHECK_STATUS(OK, call(kv, make, &done));
+    CHECK(done.value == 1);
+    CHECK_STATUS(ALREADY_EXISTS, call(kv, make, &done));
+    make.memory = value, make.length = 64;
+    CHECK_STATUS(INVALID_ARGUMENT, call(kv, make, &done));
+    rde_kv_change change = {.key = text("key00001"), .value = text("the branch's"), .timestamp = 9};
+    rde_kv_request write = {.partition = branch, .op = RDE_KV_OP_WRITE, .changes = &change, .change_count = 1};
+    CHECK_STATUS(OK, call(kv, write, &done));
+    CHECK_STATUS(OK, call(kv, read, &done));
+    CHECK(done.length == 12 && memcmp(value, "the branch's", 12) == 0);
+    read.partition = partition;
+    CHECK_STATUS(OK, call(kv, read, &done));
+    CHECK(memcmp(value, "the branch's", 12) != 0);
+    rde_kv_request scan = {.partition = branch, .op = RDE_KV_OP_SCAN, .memory = names, .length = sizeof names};
+    CHECK_STATUS(OK, call(kv, scan, &done));
+    CHECK(done.value > 0 && (done.flags & RDE_COMPLETION_MORE));
+    CHECK_OK(error, rde_kv_branches(kv, branch, names, sizeof names, &len, &error));
+    CHECK(len == 9 && strcmp(names, "dev\nmain\n") == 0);
+    CHECK_STATUS(TRUNCATED, rde_kv_branches(kv, branch, names, 9, &len, NULL));
+    rde_kv_request gone = {.partition = branch, .op = RDE_KV_OP_BRANCH_DELETE, .key = text("dev")};
+    CHECK_STATUS(INVALID_ARGUMENT, call(kv, gone, &done));
+    gone.partition = partition;
+    CHECK_STATUS(OK, call(kv, gone, &done));
+    CHECK_STATUS(NOT_FOUND, call(kv, gone, &done));
+    CHECK_STATUS(NOT_FOUND, call(kv, write, &done));
+    CHECK_OK(error, rde_kv_branches(kv, partition, names, sizeof names, &len, &error));
+    CHECK(strcmp(names, "main\n") == 0);
+    CHECK_STATUS(OK, rde_kv_close(kv));
+    shown("branches");
+}
+
 /* Over object storage (a folder): a later writer keeps an earlier one out, which still reads. */
 static void two_writers(const char *folder) {
     char lines[2][512], value[64];
@@ -325,11 +378,14 @@ int main(void) {
     reads_and_pages(lines);
     in_flight(lines);
     upkeep(lines);
+    branches(lines);
+    branches("data_append_mode=1\n");
     snprintf(lines, sizeof lines,
              "store_path=%s/cache\npages_per_file_shift=4\ncloud_provider=local\ncloud_store_path=%s/objects\n", folder, folder);
     reads_and_pages(lines);
     in_flight(lines);
     upkeep(lines);
+    branches(lines);
     two_writers(folder);
     closed_while_polled();
     char command[300];

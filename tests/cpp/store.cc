@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <vector>
 
 static int checks, failed;
 
@@ -20,6 +21,8 @@ static bool check(bool holds, const char *what, int line) {
 
 int main() {
     rde_kv_options options = RDE_KV_OPTIONS_INIT; // in memory
+    static const char append[] = "data_append_mode=1\n";
+    options.lines = {append, sizeof append - 1};
     const char *runner = std::getenv("RUNNER");
     // Valgrind's threads wait for one that is in io_uring_enter.
     if (runner && std::strstr(runner, "valgrind")) options.flags = RDE_KV_NO_URING;
@@ -63,6 +66,17 @@ int main() {
     CHECK(refused.status() == RDE_STATUS_INVALID_ARGUMENT && refused.message().find("ascend") != std::string_view::npos);
     CHECK(store.write(partition, disorder, RDE_KV_SORT).value() == 2);
     CHECK(store.partitions().value().size() == 1);
+
+    const auto dev = store.branch("t", 0, "dev").value();
+    CHECK(store.read(dev, "key00008").status() == RDE_STATUS_NOT_FOUND);
+    CHECK(store.create_branch(partition, "dev"));
+    rde::batch other;
+    other.upsert("key00008", "elsewhere", 9);
+    CHECK(store.write(dev, other).value() == 1);
+    CHECK(store.read(dev, "key00008").value() == "elsewhere" && store.read(partition, "key00008").value() == "key00008");
+    CHECK(store.branches(dev).value() == (std::vector<std::string>{"dev", "main"}));
+    CHECK(store.delete_branch(partition, "dev") && store.branches(partition).value().size() == 1);
+    CHECK(store.delete_branch(partition, "main").status() == RDE_STATUS_INVALID_ARGUMENT);
     CHECK(rde::store::open("data_page_size=1\n").status() == RDE_STATUS_INVALID_ARGUMENT);
     std::printf("%d checks, %d failed\n", checks, failed);
     return failed ? 1 : 0;

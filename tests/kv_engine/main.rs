@@ -10,6 +10,7 @@ mod both;
 mod kv_support;
 
 mod bounds;
+mod branches;
 mod ends;
 #[cfg(feature = "cli")]
 mod golden;

@@ -84,7 +84,8 @@ struct Store<'a> {
     dictionary: Vec<u8>,
     used: BTreeSet<u32>,
     used_segments: BTreeSet<u32>,
-    files: HashMap<u64, Vec<u8>>,
+    files: HashMap<String, Vec<u8>>,
+    owners: Owners,
 }
 
 /// The entries of a partition, from its manifest (or an archive's) name.
@@ -99,6 +100,7 @@ pub fn decode(folder: &Path, manifest: &str, shape: Shape) -> Entries {
         used: BTreeSet::new(),
         used_segments: BTreeSet::new(),
         files: HashMap::new(),
+        owners: Owners::default(),
     };
     let (root, ttl_root) = store.replay(&bytes);
     let entries = store.tree(root);
@@ -149,7 +151,7 @@ impl Store<'_> {
             put(&mut self.map, id, value);
         }
         let len = reader.le(4);
-        metadata(&reader.bytes(len));
+        self.owners = Owners::parse(&reader.bytes(len));
         if !reader.0.is_empty() {
             reader.var();
             let len = reader.le(4);
@@ -171,7 +173,7 @@ impl Store<'_> {
                 let len = reader.le(4);
                 let body = reader.bytes(len);
                 if section == 1 {
-                    metadata(&body);
+                    self.owners = Owners::parse(&body);
                     continue;
                 }
                 let mut pairs = Bytes(&body);
@@ -195,10 +197,8 @@ impl Store<'_> {
         let (file, index) =
             (place >> self.shape.pages_per_file_shift, place % (1 << self.shape.pages_per_file_shift));
         let folder = self.folder;
-        let bytes = self
-            .files
-            .entry(file)
-            .or_insert_with(|| fs::read(folder.join(format!("data_{file}_main_0"))).unwrap());
+        let name = self.owners.data(file);
+        let bytes = self.files.entry(name).or_insert_with_key(|name| fs::read(folder.join(name)).unwrap());
         let at = index as usize * self.shape.page_size;
         let page = bytes[at..at + self.shape.page_size].to_vec();
         assert_eq!(Bytes(&page).le(8), xxh3_64(&page[8..]), "page {id}'s checksum");
@@ -357,7 +357,7 @@ impl Store<'_> {
             assert!(self.used_segments.insert(id));
             let place = self.segments[&id];
             let shift = self.shape.segments_per_file_shift;
-            let file = fs::read(self.folder.join(format!("segment_{}_main_0", place >> shift))).unwrap();
+            let file = fs::read(self.folder.join(self.owners.segment(place >> shift))).unwrap();
             let at = (place % (1 << shift)) as usize * self.shape.segment_size;
             value.extend(&file[at..at + (len - value.len()).min(self.shape.segment_size)]);
         }
@@ -373,19 +373,42 @@ fn put(map: &mut HashMap<u32, u64>, id: u32, value: u64) {
     }
 }
 
-/// A local store has one branch, `main`, that owns every file.
-fn metadata(bytes: &[u8]) {
-    let mut reader = Bytes(bytes);
-    let name = |reader: &mut Bytes<'_>| {
-        let len = reader.le(4);
-        assert_eq!(reader.bytes(len), b"main");
-    };
-    name(&mut reader);
-    assert_eq!(reader.le(8), 0);
-    for _ in 0..reader.le(8) {
-        name(&mut reader);
-        assert_eq!(reader.le(8), 0);
-        reader.bytes(16);
+/// Who owns which files: the branch that wrote, and ranges of others, ascending.
+#[derive(Clone, Debug, Default)]
+struct Owners {
+    own: (String, u64),
+    ranges: Vec<(String, u64, u64, u64)>,
+}
+
+impl Owners {
+    fn parse(bytes: &[u8]) -> Owners {
+        let mut reader = Bytes(bytes);
+        let name = |reader: &mut Bytes<'_>| {
+            let len = reader.le(4);
+            let name = String::from_utf8(reader.bytes(len)).unwrap();
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            assert!(!name.is_empty() && name.chars().all(plain), "a branch is called {name}");
+            name
+        };
+        let own = (name(&mut reader), reader.le(8));
+        let ranges: Vec<_> = (0..reader.le(8))
+            .map(|_| (name(&mut reader), reader.le(8), reader.le(8), reader.le(8)))
+            .collect();
+        assert!(reader.0.is_empty());
+        assert!(ranges.windows(2).all(|pair| pair[0].2 < pair[1].2 && pair[0].3 <= pair[1].3), "{ranges:?}");
+        Owners { own, ranges }
     }
-    assert!(reader.0.is_empty());
+
+    /// `data_<id>_<branch>_<term>` of who owns it.
+    fn data(&self, id: u64) -> String {
+        let owner = self.ranges.iter().find(|range| range.2 >= id).map(|range| (&range.0, range.1));
+        let (branch, term) = owner.unwrap_or((&self.own.0, self.own.1));
+        format!("data_{id}_{branch}_{term}")
+    }
+
+    fn segment(&self, id: u64) -> String {
+        let owner = self.ranges.iter().find(|range| range.3 >= id).map(|range| (&range.0, range.1));
+        let (branch, term) = owner.unwrap_or((&self.own.0, self.own.1));
+        format!("segment_{id}_{branch}_{term}")
+    }
 }

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use super::wire::{Comes, Word};
+use super::wire::Comes;
 use super::*;
 use crate::engine::frame::{Compact, Frame, Kind};
 use crate::engine::pool::Pool;

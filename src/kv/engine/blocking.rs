@@ -46,6 +46,27 @@ impl Engine {
         }
     }
 
+    /// Starts a branch from what a partition, or branch, is now, and returns its name in lower case. Append mode only.
+    pub fn create_branch(&self, partition: Handle, name: &str) -> Result<String> {
+        match self.call(partition, Request::CreateBranch { name: name.to_owned() })? {
+            Answer::Names(names) => names.into_iter().next().ok_or_else(other),
+            _ => Err(other()),
+        }
+    }
+
+    /// Removes a branch of a partition, neither `main` nor the one whose handle this is.
+    pub fn delete_branch(&self, partition: Handle, name: &str) -> Result<()> {
+        self.call(partition, Request::DeleteBranch { name: name.to_owned() }).map(drop)
+    }
+
+    /// Names of a partition's branches, `main` among them, sorted.
+    pub fn branches(&self, partition: Handle) -> Result<Vec<String>> {
+        match self.call(partition, Request::Branches)? {
+            Answer::Names(names) => Ok(names),
+            _ => Err(other()),
+        }
+    }
+
     /// Tables and partitions that have a directory, or in memory those that were asked for.
     pub fn partitions(&self) -> Result<Vec<Name>> {
         let known =

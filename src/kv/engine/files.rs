@@ -8,9 +8,9 @@ use crate::io::file::File;
 use crate::io::operation::Operation;
 use crate::kv::damage::corrupted;
 use crate::kv::names::FileName;
-use crate::kv::page;
 use crate::kv::sink::Sink;
 use crate::kv::source::{Directory, Place, Source};
+use crate::kv::structure;
 use crate::kv::tier::cache::Seat;
 use crate::kv::tier::ticket::Ticket;
 use crate::kv::tier::{FETCHES, Remote};
@@ -260,7 +260,8 @@ impl Source for Files {
             None => self.file(&place.file(), false).await?,
         };
         let verify = |bytes: &[u8]| {
-            page::verify(bytes).map_err(|damage| damage.in_file(self.describe(&place.file()), place.offset))
+            structure::verify(bytes)
+                .map_err(|damage| damage.in_file(self.describe(&place.file()), place.offset))
         };
         match pages.load(key, &file, place.offset, verify).await? {
             Ok((buffer, at)) => Ok(Bytes::Disk(buffer, at, place.len)),

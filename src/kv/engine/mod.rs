@@ -17,7 +17,7 @@
 //!
 //! Inside: [`thread`] runs a [`shard`]'s [`tasks`]; [`serve`] are the requests, [`upkeep`] what the engine does by
 //! itself. A [`partition`] is kept in a [`backing`]: [`files`] over the shard's [`pages`], a [`cache`] over its disk, or
-//! [`memory`].
+//! [`memory`]; with its branches and archives it shares a [`home`].
 
 mod ahead;
 mod backing;
@@ -25,6 +25,7 @@ mod blocking;
 mod bytes;
 mod cache;
 mod files;
+mod home;
 mod lock;
 mod memory;
 mod open_files;
@@ -47,13 +48,15 @@ pub use request::{Answer, Completion, Request, Scan};
 pub use stats::Stats;
 
 use super::batch::Batch;
+use super::branch::MAIN;
+use super::fork;
 use super::names::Partition as Name;
 use super::store::Store;
 use super::tier::Tier;
 use crate::io::event::Event;
 use crate::status::{Error, Result, Status};
 use parking_lot::{Mutex, RwLock};
-use partition::Target;
+use partition::{Target, Which};
 use queue::{Once, Reply};
 use request::Job;
 use serve::Work;
@@ -65,7 +68,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use thread::Inbox;
 
-/// A partition, or an archive of one, of the engine that handed it out.
+/// A partition, or a branch or an archive of one, of the engine that handed it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle(u32);
 
@@ -163,22 +166,30 @@ impl Engine {
 
     /// A partition, whether it is there or not. The same handle each time.
     pub fn partition(&self, table: &str, number: u32) -> Result<Handle> {
-        self.handle(table, number, None)
+        self.handle(table, number, Which::Main)
+    }
+
+    /// A branch of a partition; `main` is the partition itself. It is read and written like a partition, once it is there:
+    /// until then a request ends as `NOT_FOUND`.
+    pub fn branch(&self, table: &str, number: u32, branch: &str) -> Result<Handle> {
+        let name = fork::branch_name(branch)?;
+        let which = if name == MAIN { Which::Main } else { Which::Branch(name) };
+        self.handle(table, number, which)
     }
 
     /// A partition as an archive has it, by its tag: it can only be read. That there is no such archive shows with the
     /// first request.
     pub fn archive(&self, table: &str, number: u32, tag: &str) -> Result<Handle> {
-        self.handle(table, number, Some(tag))
+        self.handle(table, number, Which::Archive(tag.to_owned()))
     }
 
-    fn handle(&self, table: &str, number: u32, archive: Option<&str>) -> Result<Handle> {
+    fn handle(&self, table: &str, number: u32, which: Which) -> Result<Handle> {
         let name = format!("{table}.{number}");
         let name = Name::parse(&name).filter(|parsed| parsed.table == table);
         let name = name.ok_or_else(|| {
             Error::new(Status::InvalidArgument, format!("`{table}` cannot be the name of a table"))
         })?;
-        let key = (name.clone(), archive.map(str::to_owned));
+        let key = (name.clone(), which);
         let mut known = self.targets.write();
         if let Some(number) = known.numbers.get(&key) {
             return Ok(Handle(*number));
@@ -192,7 +203,7 @@ impl Engine {
         };
         let shard = number as usize % self.shards.len();
         let number = known.targets.len() as u32;
-        let target = Target { number, name, archive: key.1.clone(), path, shard };
+        let target = Target { number, name, which: key.1.clone(), path, shard };
         known.targets.push(Arc::new(target));
         known.numbers.insert(key, number);
         Ok(Handle(number))

@@ -1,13 +1,16 @@
 //! A partition as a shard has it: closed until somebody asks for it, and again when others are asked for.
 
 use super::backing::Backing;
+use super::home::Home;
 use super::lock::Lock;
 use super::tasks::rest;
-use crate::kv::names::Partition as Name;
+use crate::kv::names::{FileName, Partition as Name};
 use crate::kv::sink::Sink;
 use crate::kv::versions::Version;
 use crate::kv::writer::Writer;
+use crate::status::Result;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -21,25 +24,36 @@ pub struct Target {
     pub number: u32,
     /// The partition.
     pub name: Name,
-    /// The archive of it, by tag; None for the partition itself.
-    pub archive: Option<String>,
+    /// Which state of it.
+    pub which: Which,
     /// Its directory; None in memory.
     pub path: Option<PathBuf>,
     /// The shard that has it.
     pub shard: usize,
 }
 
-/// A partition, or an archive of one.
+/// The partition itself, or something else in its directory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Which {
+    /// The partition: its branch `main`.
+    Main,
+    /// Another branch, by name. It can be written once it is there.
+    Branch(String),
+    /// An archive, by tag. It can only be read.
+    Archive(String),
+}
+
+/// A partition, or a branch or an archive of one.
 #[derive(Debug)]
 pub struct Partition {
     /// What it is.
     pub target: Arc<Target>,
     /// Whether it is open.
     pub state: RefCell<State>,
-    /// Who opens or closes it.
-    pub opening: Rc<Lock<()>>,
+    /// Its files, which others share.
+    pub home: Rc<Home>,
     /// Its directory's lock against other processes, from when it is first opened until it is closed.
-    pub lock: RefCell<Option<File>>,
+    pub lock: RefCell<Option<Rc<File>>>,
     /// When it was last asked for, on the shard's own clock.
     pub used: Cell<u64>,
     /// Whether the engine looks after it at the moment.
@@ -84,11 +98,11 @@ pub struct Open {
 
 impl Partition {
     /// A closed one.
-    pub fn new(target: Arc<Target>) -> Partition {
+    pub fn new(target: Arc<Target>, home: Rc<Home>) -> Partition {
         Partition {
             target,
             state: RefCell::new(State::Closed),
-            opening: Lock::new(()),
+            home,
             lock: RefCell::default(),
             used: Cell::new(0),
             in_upkeep: Cell::new(false),
@@ -111,7 +125,7 @@ impl Partition {
         let state = self.state.borrow();
         let State::Open(open) = &*state else { return false };
         let writes = open.writer.as_ref().is_some_and(|writer| !writer.is_free());
-        Rc::strong_count(open) == 1 && !writes && self.opening.is_free() && !self.in_upkeep.get()
+        Rc::strong_count(open) == 1 && !writes && self.home.opening.is_free() && !self.in_upkeep.get()
     }
 }
 
@@ -120,6 +134,7 @@ impl Open {
     pub fn publish(&self, partition: &Partition, writer: &mut Writer<Backing>) {
         if writer.manifest().tail > 0 {
             let version = writer.version();
+            partition.home.shown(&version);
             let mut published = self.published.borrow_mut();
             published.retain(|version| version.strong_count() > 0);
             published.push(Arc::downgrade(&version));
@@ -148,15 +163,23 @@ impl Open {
         }
     }
 
-    /// Whether there is an archive of this tag.
-    pub async fn archives(&self) -> crate::Result<Vec<String>> {
-        let names = self.backing.names().await?;
-        let tags = names.into_iter().filter_map(|name| match name {
-            crate::kv::names::FileName::Archive { tag, .. } => Some(tag),
+    /// Tags of the archives, sorted; of one branch, or of all.
+    pub async fn archives(&self, of: Option<&str>) -> Result<Vec<String>> {
+        let tags = self.backing.names().await?.into_iter().filter_map(|name| match name {
+            FileName::Archive { tag, branch, .. } if of.is_none_or(|of| of == branch) => Some(tag),
             _ => None,
         });
         let mut tags: Vec<String> = tags.collect();
         tags.sort();
         Ok(tags)
+    }
+
+    /// Names of the branches, sorted.
+    pub async fn branches(&self) -> Result<Vec<String>> {
+        let names = self.backing.names().await?.into_iter().filter_map(|name| match name {
+            FileName::Manifest { branch, .. } => Some(branch),
+            _ => None,
+        });
+        Ok(names.collect::<BTreeSet<_>>().into_iter().collect())
     }
 }

@@ -49,6 +49,18 @@ pub enum Request {
     },
     /// Names of archives.
     Archives,
+    /// Starts a branch from what the partition, or branch, is now. Append mode only.
+    CreateBranch {
+        /// Its name: letters, digits and `-`. In lower case.
+        name: String,
+    },
+    /// Removes a branch of the partition, neither `main` nor the one that is asked.
+    DeleteBranch {
+        /// Its name.
+        name: String,
+    },
+    /// Names of the partition's branches, `main` among them.
+    Branches,
     /// Moves live pages out of sparse files, then collects files. Append mode only.
     Compact,
     /// Removes files that nothing refers to.
@@ -126,7 +138,7 @@ pub enum Answer {
     },
     /// Changes that took effect, keys that went, pages that moved, files that were removed.
     Count(u64),
-    /// Of `Archives`, sorted.
+    /// Of `Archives` and `Branches`, sorted.
     Names(Vec<String>),
     /// There is nothing else to say.
     Done,
@@ -161,7 +173,11 @@ impl Job {
             self,
             Job::Read { .. }
                 | Job::Other(
-                    Request::Floor { .. } | Request::Scan(_) | Request::ScanPacked(_) | Request::Archives
+                    Request::Floor { .. }
+                        | Request::Scan(_)
+                        | Request::ScanPacked(_)
+                        | Request::Archives
+                        | Request::Branches
                 )
         )
     }

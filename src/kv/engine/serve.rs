@@ -3,12 +3,14 @@
 use super::ahead::{beside, read_ahead};
 use super::backing::Backing;
 use super::lock::Guard;
-use super::partition::{Open, Partition, State};
+use super::partition::{Open, Partition, State, Which};
 use super::queue::Reply;
 use super::request::{Answer, Job, Request};
 use super::shard::Shard;
 use super::upkeep;
 use crate::kv::batch::Batch;
+use crate::kv::fork;
+use crate::kv::names::FileName;
 use crate::kv::packed::Packed;
 use crate::kv::scan::Scanned;
 use crate::kv::versions::Version;
@@ -44,6 +46,7 @@ pub struct Writing {
     /// What is open of it.
     pub open: Rc<Open>,
     guard: Guard<Writer<Backing>>,
+    _turn: Guard<()>,
 }
 
 impl Writing {
@@ -62,6 +65,39 @@ impl Writing {
         let partition = self.partition.clone();
         open.publish(&partition, self.writer()?);
         result
+    }
+
+    /// Forgets an archive. Whoever reads it finishes; the next request does not find it.
+    pub async fn forget_archive(&mut self, shard: &Shard, tag: &str) -> Result<()> {
+        let _opening = self.partition.home.opening.lock().await;
+        let writer = self.writer()?;
+        writer.forget_archive(tag).await?;
+        let own = writer.manifest().branches.name.clone();
+        let is = |which: &Which| match which {
+            Which::Archive(name) if name == tag => true,
+            // Some call it by its file.
+            Which::Archive(name) => matches!(FileName::parse(name),
+                Some(FileName::Archive { branch, tag: known, .. }) if known == tag && branch == own),
+            _ => false,
+        };
+        self.dismiss(shard, is).await;
+        Ok(())
+    }
+
+    /// Removes a branch. Whoever reads it finishes; the next request does not find it.
+    pub async fn delete_branch(&mut self, shard: &Shard, name: &str) -> Result<()> {
+        let name = fork::branch_name(name)?;
+        let _opening = self.partition.home.opening.lock().await;
+        self.writer()?.remove_branch(&name).await?;
+        self.dismiss(shard, |which| *which == Which::Branch(name.clone())).await;
+        self.open.uncollected.set(true);
+        Ok(())
+    }
+
+    async fn dismiss(&self, shard: &Shard, is: impl Fn(&Which) -> bool) {
+        for member in self.partition.home.members().iter().filter(|member| is(&member.target.which)) {
+            shard.dismiss(member).await;
+        }
     }
 }
 
@@ -96,15 +132,15 @@ async fn committed(shard: &Shard, target: u32) -> Result<Option<(Rc<Open>, Arc<V
     Ok(version.map(|version| (open, version)))
 }
 
-/// There is no such partition, which is an answer; that there is no such archive is not.
+/// There is no such partition, which is an answer; that there is no such archive or branch is not.
 fn missing<T>(partition: &Partition) -> Result<Option<T>> {
-    match &partition.target.archive {
-        None => Ok(None),
-        Some(tag) => {
-            let what = format!("{} has no archive {tag}", partition.target.name);
-            Err(Error::new(Status::NotFound, what))
-        }
-    }
+    let name = &partition.target.name;
+    let what = match &partition.target.which {
+        Which::Main => return Ok(None),
+        Which::Archive(tag) => format!("{name} has no archive {tag}"),
+        Which::Branch(branch) => format!("{name} has no branch {branch}"),
+    };
+    Err(Error::new(Status::NotFound, what))
 }
 
 async fn read(shard: &Shard, target: u32, key: Vec<u8>, room: Vec<u8>) -> Result<Answer> {
@@ -141,10 +177,17 @@ async fn rarer(shard: &Rc<Shard>, target: u32, job: Job) -> Result<Answer> {
         }
         Request::Archives => {
             let partition = shard.partition(target)?;
-            let Some(open) = shard.open(&partition, false).await? else {
-                return Ok(Answer::Names(Vec::new()));
-            };
-            open.archives().await.map(Answer::Names)
+            match shard.open(&partition, false).await? {
+                Some(open) => open.archives(None).await.map(Answer::Names),
+                None => missing(&partition).map(|none| Answer::Names(none.unwrap_or_default())),
+            }
+        }
+        Request::Branches => {
+            let partition = shard.partition(target)?;
+            match shard.open(&partition, false).await? {
+                Some(open) => open.branches().await.map(Answer::Names),
+                None => missing(&partition).map(|none| Answer::Names(none.unwrap_or_default())),
+            }
         }
         Request::Reopen => {
             let partition = shard.partition(target)?;
@@ -158,6 +201,7 @@ async fn rarer(shard: &Rc<Shard>, target: u32, job: Job) -> Result<Answer> {
 /// The partition's writer, once it is this task's turn; None if there is no partition and `make` asks for none.
 pub async fn writing(shard: &Shard, target: u32, make: bool) -> Result<Option<Writing>> {
     let partition = shard.partition(target)?;
+    let turn = partition.home.turn.lock().await;
     loop {
         let Some(open) = shard.open(&partition, make).await? else { return missing(&partition) };
         let Some(writer) = &open.writer else {
@@ -168,7 +212,7 @@ pub async fn writing(shard: &Shard, target: u32, make: bool) -> Result<Option<Wr
         // Whoever had it before may have dropped or closed the partition.
         let current = partition.open().is_some_and(|current| Rc::ptr_eq(&current, &open));
         if current {
-            return Ok(Some(Writing { partition, open, guard }));
+            return Ok(Some(Writing { partition, open, guard, _turn: turn }));
         }
     }
 }
@@ -195,6 +239,9 @@ async fn change(shard: &Rc<Shard>, target: u32, request: Request) -> Result<Answ
             Request::Archive { .. } => {
                 return Err(Error::new(Status::NotFound, "there is no such partition to archive"));
             }
+            Request::CreateBranch { .. } | Request::DeleteBranch { .. } => {
+                return Err(Error::new(Status::NotFound, "there is no such partition to have a branch"));
+            }
             Request::ForgetArchive { .. } => Answer::Done,
             _ => Answer::Count(0),
         });
@@ -205,8 +252,19 @@ async fn change(shard: &Rc<Shard>, target: u32, request: Request) -> Result<Answ
             writing.ended(result).await.map(Answer::Count)
         }
         Request::Archive { tag } => writing.writer()?.archive(&tag).await.map(|()| Answer::Done),
-        Request::ForgetArchive { tag } => writing.writer()?.forget_archive(&tag).await.map(|()| Answer::Done),
-        Request::Collect => writing.writer()?.collect().await.map(Answer::Count),
+        Request::ForgetArchive { tag } => writing.forget_archive(shard, &tag).await.map(|()| Answer::Done),
+        // In memory there is every partition, but nothing in it.
+        Request::CreateBranch { .. } if writing.writer()?.manifest().tail == 0 => {
+            Err(Error::new(Status::NotFound, "there is no such partition to have a branch"))
+        }
+        Request::CreateBranch { name } => {
+            writing.writer()?.create_branch(&name).await.map(|name| Answer::Names(vec![name]))
+        }
+        Request::DeleteBranch { name } => writing.delete_branch(shard, &name).await.map(|()| Answer::Done),
+        Request::Collect => {
+            let held = writing.partition.home.held();
+            writing.writer()?.collect_beside(&held).await.map(Answer::Count)
+        }
         Request::CleanExpired => {
             drop(writing);
             upkeep::clean(shard, target).await.map(Answer::Count)
@@ -221,14 +279,27 @@ async fn change(shard: &Rc<Shard>, target: u32, request: Request) -> Result<Answ
 
 /// Removes a partition. Requests that read it are let finish; those that come now see nothing.
 async fn erase(shard: &Rc<Shard>, target: u32) -> Result<Answer> {
+    if shard.partition(target)?.target.which != Which::Main {
+        let what = "a partition is dropped by its own handle; a branch is deleted, an archive forgotten";
+        return Err(Error::new(Status::InvalidArgument, what));
+    }
     let Some(mut writing) = writing(shard, target, false).await? else { return Ok(Answer::Done) };
     let (open, partition) = (writing.open.clone(), writing.partition.clone());
     let writer = writing.guard.take();
     let mut writer =
         writer.ok_or(Error::new(Status::Panic, "a write to this partition panicked: reopen it"))?;
+    let opening = partition.home.opening.lock().await;
+    // Its branches go with it, its archives stay.
+    let branches = partition.home.members().into_iter();
+    for branch in branches.filter(|member| matches!(member.target.which, Which::Branch(_))) {
+        let open = branch.open();
+        shard.dismiss(&branch).await;
+        if let Some(open) = open {
+            open.drained(None).await;
+        }
+    }
     *open.version.borrow_mut() = None;
     open.drained(Some(&mut writer)).await;
-    let turn = partition.opening.lock().await;
     let erased = writer.erase().await.map(|()| Answer::Done);
     shard.forget(&partition, State::Closed);
     let lock = partition.lock.borrow_mut().take();
@@ -237,6 +308,6 @@ async fn erase(shard: &Rc<Shard>, target: u32) -> Result<Answer> {
         let _ = shard.pages.disk().call(move || std::fs::remove_dir(path)).await?;
     }
     drop(lock);
-    drop(turn);
+    drop(opening);
     erased
 }

@@ -2,12 +2,13 @@
 
 use super::backing::Backing;
 use super::files::Files;
+use super::home::Home;
 use super::lock::Lock;
 use super::memory::{Memory, Room};
 use super::open_files::OpenFiles;
 use super::options::EngineOptions;
 use super::pages::Pages;
-use super::partition::{Open, Partition, State, Target};
+use super::partition::{Open, Partition, State, Target, Which};
 use super::queue::{Landed, Landing};
 use super::stats::Counters;
 use crate::kv::branch::MAIN;
@@ -31,7 +32,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// What handles stand for: by number, and the number by name and archive.
+/// What handles stand for: by number, and the number by name and state.
 pub type Targets = RwLock<Known>;
 
 /// Handles that were handed out.
@@ -39,8 +40,8 @@ pub type Targets = RwLock<Known>;
 pub struct Known {
     /// By number.
     pub targets: Vec<Arc<Target>>,
-    /// Numbers by partition and archive.
-    pub numbers: HashMap<(Name, Option<String>), u32>,
+    /// Numbers by partition and state.
+    pub numbers: HashMap<(Name, Which), u32>,
 }
 
 /// Completions that are handed out together, at most: each time costs the taker a cache miss, and each one waits for
@@ -62,6 +63,7 @@ pub struct Shard {
     pub chores: Cell<usize>,
     /// Whether what can be left for the next time should be.
     pub closing: Cell<bool>,
+    homes: RefCell<HashMap<Name, Rc<Home>>>,
     completed: RefCell<Vec<Landed>>,
     open_files: Rc<RefCell<OpenFiles>>,
     tier: Option<Arc<Tier>>,
@@ -86,6 +88,7 @@ impl Shard {
             partitions: RefCell::default(),
             chores: Cell::new(0),
             closing: Cell::new(false),
+            homes: RefCell::default(),
             completed: RefCell::default(),
             open_files: Rc::new(RefCell::new(OpenFiles::new(options.open_files, cache))),
             tier,
@@ -132,13 +135,17 @@ impl Shard {
         }
         let target = self.targets.read().targets.get(number as usize).cloned();
         let target = target.ok_or(Error::new(Status::StaleHandle, "no such partition handle"))?;
-        let partition = Rc::new(Partition::new(target));
+        let home = self.homes.borrow_mut().entry(target.name.clone()).or_insert_with(Home::new).clone();
+        let partition = Rc::new(Partition::new(target, home));
+        partition.home.join(&partition);
         self.partitions.borrow_mut().insert(number, partition.clone());
         Ok(partition)
     }
 
     /// The partition, open; None if there is none and `make` does not ask for one.
     pub async fn open(&self, partition: &Rc<Partition>, make: bool) -> Result<Option<Rc<Open>>> {
+        // What is no partition of its own is made by a request of its own.
+        let make = make && partition.target.which == Which::Main;
         self.clock.set(self.clock.get() + 1);
         partition.used.set(self.clock.get());
         let state = partition.state.borrow().clone();
@@ -147,7 +154,7 @@ impl Shard {
             State::Missing if !make => return Ok(None),
             _ => {}
         }
-        let _turn = partition.opening.lock().await;
+        let _turn = partition.home.opening.lock().await;
         let state = partition.state.borrow().clone();
         match state {
             State::Open(open) => return Ok(Some(open)),
@@ -161,17 +168,43 @@ impl Shard {
                 self.counters.open_partitions.set(self.counters.open_partitions.get() + 1);
                 State::Open(open.clone())
             }
-            None => State::Missing,
+            None if partition.target.which == Which::Main => State::Missing,
+            // It may come without a request to this one.
+            None => State::Closed,
         };
         Ok(open)
     }
 
     async fn open_now(&self, partition: &Rc<Partition>, make: bool) -> Result<Option<Rc<Open>>> {
-        let target = &partition.target;
+        let Some(backing) = self.backing(partition, make).await? else { return Ok(None) };
+        let branch = match &partition.target.which {
+            Which::Main => MAIN,
+            Which::Archive(tag) => {
+                let Some(file) = archive(&backing.names().await?, tag)? else { return Ok(None) };
+                let version = Arc::new(version(&backing, &file).await?);
+                return Ok(Some(Rc::new(open(partition, backing, None, Some(version)))));
+            }
+            Which::Branch(name) => {
+                let is =
+                    |file: &FileName| matches!(file, FileName::Manifest { branch, .. } if branch == name);
+                if !backing.names().await?.iter().any(is) {
+                    return Ok(None);
+                }
+                name
+            }
+        };
+        let mut writer = Writer::load(self.store.clone(), backing.clone(), branch).await?;
+        let version = (writer.manifest().tail > 0).then(|| writer.version());
+        Ok(Some(Rc::new(open(partition, backing, Some(writer), version))))
+    }
+
+    /// Where a partition's bytes are; None if there is no such partition.
+    async fn backing(&self, partition: &Partition, make: bool) -> Result<Option<Backing>> {
+        let (target, home) = (&partition.target, &partition.home);
         let Some(path) = target.path.clone() else {
-            let memory = Memory::new(self.store.page_size, self.room.clone(), self.counters.clone());
-            let writer = Writer::new(self.store.clone(), Backing::Memory(memory.clone()), None)?;
-            return Ok(Some(Rc::new(open(Backing::Memory(memory), Some(writer), None))));
+            let mut memory = home.memory.borrow_mut();
+            let new = || Memory::new(self.store.page_size, self.room.clone(), self.counters.clone());
+            return Ok(Some(Backing::Memory(memory.get_or_insert_with(new).clone())));
         };
         let remote = self.tier.as_ref().map(|tier| tier.remote(&target.name, &path));
         // Whether there is a partition, its objects say; its directory is only a cache.
@@ -179,29 +212,21 @@ impl Shard {
         if let Some(remote) = remote.as_ref().filter(|_| !make) {
             make = !remote.names().ringing(self.pages.disk().event()).await?.is_empty();
         }
-        let (store, locks) =
-            (self.store.clone(), target.archive.is_none() && partition.lock.borrow().is_none());
+        let writes = !matches!(target.which, Which::Archive(_));
+        if writes && partition.lock.borrow().is_none() {
+            *partition.lock.borrow_mut() = home.lock();
+        }
+        let (store, locks) = (self.store.clone(), writes && partition.lock.borrow().is_none());
         let prepared = self.pages.disk().call(move || prepare(&path, make, locks, &store)).await??;
         let Some(lock) = prepared else { return Ok(None) };
-        if lock.is_some() {
-            *partition.lock.borrow_mut() = lock;
+        if let Some(lock) = lock.map(Rc::new) {
+            home.locked(&lock);
+            *partition.lock.borrow_mut() = Some(lock);
         }
         let path = target.path.clone().unwrap_or_default();
         let (pages, open_files) = (self.pages.clone(), self.open_files.clone());
         let files = Files::new(pages, open_files, target.number, path, &self.store, remote);
-        let backing = Backing::Disk(files);
-        if let Some(tag) = &target.archive {
-            let file = backing.names().await?.into_iter().find(|name| match name {
-                FileName::Archive { tag: known, .. } => known == tag || name.to_string() == *tag,
-                _ => false,
-            });
-            let Some(file) = file else { return Ok(None) };
-            let version = version(&backing, &file).await?;
-            return Ok(Some(Rc::new(open(backing, None, Some(Arc::new(version))))));
-        }
-        let mut writer = Writer::load(self.store.clone(), backing.clone(), MAIN).await?;
-        let version = (writer.manifest().tail > 0).then(|| writer.version());
-        Ok(Some(Rc::new(open(backing, Some(writer), version))))
+        Ok(Some(Backing::Disk(files)))
     }
 
     /// Closes partitions that nobody uses, those not used for longest first, until one more may be opened.
@@ -231,6 +256,18 @@ impl Shard {
         self.open_files.borrow_mut().remove_partition(partition.target.number);
     }
 
+    /// Closes a member of a home by who has its turns to write and to open. Requests that read it go on.
+    pub async fn dismiss(&self, member: &Partition) {
+        if let Some(open) = member.open() {
+            *open.version.borrow_mut() = None;
+            if let Some(writer) = &open.writer {
+                drop(writer.lock().await.take());
+            }
+        }
+        self.forget(member, State::Closed);
+        *member.lock.borrow_mut() = None;
+    }
+
     /// Closes a partition once the requests that run on it are done; the next one opens it again.
     pub async fn reopen(&self, partition: &Rc<Partition>) -> Result<()> {
         if partition.target.path.is_none() {
@@ -240,12 +277,13 @@ impl Shard {
         if let Some(open) = partition.open().filter(|open| open.backing.remote().is_some()) {
             open.backing.names().await?;
         }
+        let _writes = partition.home.turn.lock().await;
         let mut guard = None;
         if let Some(writer) = partition.open().and_then(|open| open.writer.clone()) {
             guard = Some(writer.lock().await);
         }
         // Requests that come now wait for their turn to open it.
-        let _turn = partition.opening.lock().await;
+        let _turn = partition.home.opening.lock().await;
         let open = partition.open();
         self.forget(partition, State::Closed);
         let Some(open) = open else { return Ok(()) };
@@ -256,15 +294,37 @@ impl Shard {
     }
 }
 
-fn open(backing: Backing, writer: Option<Writer<Backing>>, version: Option<Arc<Version>>) -> Open {
+fn open(
+    partition: &Partition,
+    backing: Backing,
+    writer: Option<Writer<Backing>>,
+    version: Option<Arc<Version>>,
+) -> Open {
+    version.iter().for_each(|version| partition.home.shown(version));
     Open {
         backing,
         writer: writer.map(Lock::new),
+        published: RefCell::new(version.iter().map(Arc::downgrade).collect()),
         version: RefCell::new(version),
-        published: RefCell::default(),
         changed: Cell::new(true),
         files: Cell::new((0, 0)),
         uncollected: Cell::new(false),
+    }
+}
+
+/// The file of an archive, by its tag or its name.
+fn archive(files: &[FileName], name: &str) -> Result<Option<FileName>> {
+    let matching = files.iter().filter(|file| match file {
+        FileName::Archive { tag, .. } => tag == name || file.to_string() == name,
+        _ => false,
+    });
+    match matching.collect::<Vec<_>>().as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some((*one).clone())),
+        _ => {
+            let what = format!("several archives are called {name}: give the file's name");
+            Err(Error::new(Status::InvalidArgument, what))
+        }
     }
 }
 

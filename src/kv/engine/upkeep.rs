@@ -1,10 +1,11 @@
 //! What a shard does by itself: compaction, file collection, expiry, archives on a schedule. A step at a time, so that
 //! writes come between.
 
-use super::partition::Partition;
+use super::partition::{Partition, Which};
 use super::serve::{now_ms, writing};
 use super::shard::Shard;
 use super::tasks::rest;
+use crate::kv::branch::MAIN;
 use crate::kv::page::NONE;
 use crate::status::{Error, Result, Status};
 use std::rc::Rc;
@@ -96,10 +97,10 @@ async fn compact_segments(shard: &Rc<Shard>, target: u32) -> Result<u64> {
 /// Collects a partition's files; those that are still read are left for the next time.
 async fn collect(shard: &Rc<Shard>, target: u32) -> Result<()> {
     let Some(mut writing) = writing(shard, target, false).await? else { return Ok(()) };
-    let open = writing.open.clone();
-    // The version that is published would keep nothing, were it not for those who read older ones.
-    open.uncollected.set(writing.writer()?.is_read_before());
-    writing.writer()?.collect().await.map(|_| ())
+    let (open, home) = (writing.open.clone(), writing.partition.home.clone());
+    // The versions that are shown would keep nothing, were it not for those who read older ones.
+    open.uncollected.set(home.is_read_before());
+    writing.writer()?.collect_beside(&home.held()).await.map(|_| ())
 }
 
 /// Deletes what has expired, in steps; returns how many entries went.
@@ -132,7 +133,8 @@ async fn go_on(shard: &Shard) -> Result<()> {
 async fn archive(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<()> {
     let interval = shard.options.archive_interval;
     let due = partition.archived.get().is_none_or(|last| last.elapsed() >= interval);
-    if interval.is_zero() || !due || !partition.unarchived.get() {
+    let main = partition.target.which == Which::Main;
+    if interval.is_zero() || !main || !due || !partition.unarchived.get() {
         return Ok(());
     }
     let Some(mut writing) = writing(shard, partition.target.number, false).await? else { return Ok(()) };
@@ -142,12 +144,12 @@ async fn archive(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<()> {
     partition.unarchived.set(false);
     shard.counters().upkeep.add(1);
     // Scheduled ones are called by their time; all else is a name that somebody gave.
-    let tags = writing.open.archives().await?;
+    let tags = writing.open.archives(Some(MAIN)).await?;
     let mut times: Vec<u64> = tags.iter().filter_map(|tag| tag.parse().ok()).collect();
     times.sort_unstable();
     let excess = times.len().saturating_sub(shard.options.archives_kept.max(1));
     for time in &times[..excess] {
-        writing.writer()?.forget_archive(&time.to_string()).await?;
+        writing.forget_archive(shard, &time.to_string()).await?;
     }
     writing.open.uncollected.set(writing.open.uncollected.get() || excess > 0);
     Ok(())

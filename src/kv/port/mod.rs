@@ -204,6 +204,15 @@ impl Port {
                 _ => Vec::new(),
             },
         };
-        Ok(names.into_iter().map(|name| name + "\n").collect())
+        Ok(lines(names))
     }
+
+    /// Names of a partition's branches, each on a line. Blocks.
+    pub fn branches(&self, partition: Handle) -> Result<String> {
+        self.engine.branches(partition).map(lines)
+    }
+}
+
+fn lines(names: Vec<String>) -> String {
+    names.into_iter().map(|name| name + "\n").collect()
 }

@@ -56,9 +56,9 @@ pub enum Command {
     #[command(subcommand)]
     Archive(Archive),
     /// Move live pages together and remove files that nothing refers to.
-    Compact(Some),
+    Compact(SomeOf),
     /// Delete what has expired.
-    Clean(Some),
+    Clean(SomeOf),
     /// Delete all keys from a position on; all of the partition without one.
     Truncate(Truncate),
     /// Remove a partition, or every partition of a table.
@@ -87,12 +87,22 @@ pub struct Dump {
     pub partitions: Vec<Partition>,
 }
 
+/// The branch that a command works on.
+#[derive(Args, Clone, Debug)]
+pub struct On {
+    /// This branch of the partition [default: main].
+    #[arg(long, value_name = "NAME")]
+    pub branch: Option<String>,
+}
+
 /// `rde kv get`.
 #[derive(Args, Clone, Debug)]
 pub struct Get {
     /// TABLE.NUMBER.
     #[arg(value_parser = partition)]
     pub partition: Partition,
+    #[command(flatten)]
+    pub on: On,
     /// The key.
     pub key: String,
     /// The largest key that is at most this one, if there is none like it.
@@ -120,6 +130,8 @@ pub struct Put {
     /// TABLE.NUMBER; made if it is missing.
     #[arg(value_parser = partition)]
     pub partition: Partition,
+    #[command(flatten)]
+    pub on: On,
     /// The key.
     pub key: String,
     /// The value.
@@ -144,6 +156,8 @@ pub struct Delete {
     /// TABLE.NUMBER.
     #[arg(value_parser = partition)]
     pub partition: Partition,
+    #[command(flatten)]
+    pub on: On,
     /// The keys.
     #[arg(required = true)]
     pub keys: Vec<String>,
@@ -157,6 +171,8 @@ pub struct Scan {
     /// TABLE.NUMBER.
     #[arg(value_parser = partition)]
     pub partition: Partition,
+    #[command(flatten)]
+    pub on: On,
     /// From this key on.
     #[arg(long, default_value = "")]
     pub begin: String,
@@ -208,6 +224,15 @@ pub struct Some {
     pub partitions: Vec<Partition>,
 }
 
+/// Some partitions, or all, of one branch.
+#[derive(Args, Clone, Debug)]
+pub struct SomeOf {
+    #[command(flatten)]
+    pub some: Some,
+    #[command(flatten)]
+    pub on: On,
+}
+
 /// `rde kv archive`.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Archive {
@@ -218,9 +243,11 @@ pub enum Archive {
         partition: Partition,
         /// What it is called [default: now, in microseconds].
         name: Option<String>,
-        /// Afterwards only this many of the newest are kept.
+        /// Afterwards only this many of the newest are kept, of the same branch.
         #[arg(long, value_name = "COUNT")]
         retain: Option<usize>,
+        #[command(flatten)]
+        on: On,
     },
     /// Forget an archive.
     Delete {
@@ -229,6 +256,8 @@ pub enum Archive {
         partition: Partition,
         /// What it is called.
         name: String,
+        #[command(flatten)]
+        on: On,
     },
     /// Show the archives.
     List(Some),
@@ -240,6 +269,8 @@ pub struct Truncate {
     /// TABLE.NUMBER.
     #[arg(value_parser = partition)]
     pub partition: Partition,
+    #[command(flatten)]
+    pub on: On,
     /// The first key that goes.
     pub position: Option<String>,
 }
@@ -265,6 +296,9 @@ pub enum Branch {
         partition: Partition,
         /// Letters, digits and `-`.
         name: String,
+        /// From this branch of the partition [default: main].
+        #[arg(long, value_name = "NAME")]
+        from: Option<String>,
     },
     /// Remove a branch; what only it refers to goes with the next `rde kv compact`.
     Delete {

@@ -11,7 +11,7 @@ use rdma_engine::kv::tree::Found;
 use rdma_engine::{Error, Result, Status};
 use serde_json::{Map, Value, json};
 
-use super::args::{Delete, Get, Put, Scan};
+use super::args::{Delete, Get, On, Put, Scan};
 use super::{Kvs, now_ms, now_us, print, quietly};
 
 /// Bytes of entries fetched at a time.
@@ -20,7 +20,7 @@ const PAGE: usize = 4 << 20;
 /// Prints one value.
 pub fn get(kvs: &Kvs<'_>, get: &Get) -> Result<()> {
     let key = kvs.bytes(&get.key)?;
-    let view = kvs.view(&get.partition)?;
+    let view = kvs.view(&get.partition, get.on.branch.as_ref())?;
     let found = if get.floor { view.floor(&key)? } else { view.read(&key)? };
     let found = found.filter(|entry| !get.hide_expired || !expired(entry));
     let Some(found) = found else {
@@ -75,14 +75,15 @@ pub fn put(kvs: &Kvs<'_>, put: &Put) -> Result<()> {
         (None, Some(value)) => kvs.bytes(value)?,
         (None, None) => Vec::new(),
     };
-    let expire_ms = put.ttl.map_or(0, |ttl| now_ms() + ttl.0.as_millis().max(1) as u64);
+    let expire_ms =
+        put.ttl.map_or(0, |ttl| now_ms().saturating_add(ttl.0.as_millis().clamp(1, u64::MAX.into()) as u64));
     let action = match put.large {
         true => Action::UpsertLarge { value, metadata: None, expire_ms },
         false => Action::Upsert { value, expire_ms },
     };
     let op = Op { key: kvs.bytes(&put.key)?, action, timestamp: put.when.timestamp.unwrap_or_else(now_us) };
     let store = Store::create(kvs.options.clone())?;
-    let applied = write(&store, &put.partition, vec![op])?;
+    let applied = write(kvs, &store, (&put.partition, &put.on), vec![op])?;
     let text = if applied == 1 { "written" } else { "not written: the key holds a newer timestamp" };
     kvs.run.print(&json!({"applied": applied}), text)
 }
@@ -95,19 +96,19 @@ pub fn delete(kvs: &Kvs<'_>, delete: &Delete) -> Result<()> {
     let ops = ops.collect::<Result<Vec<Op>>>()?;
     let store = kvs.open()?;
     kvs.chosen(&store, std::slice::from_ref(&delete.partition))?;
-    let applied = write(&store, &delete.partition, ops)?;
+    let applied = write(kvs, &store, (&delete.partition, &delete.on), ops)?;
     kvs.run.print(&json!({"applied": applied}), &format!("{applied} deletes took effect"))
 }
 
-fn write(store: &Store, partition: &Partition, ops: Vec<Op>) -> Result<u64> {
+fn write(kvs: &Kvs<'_>, store: &Store, (partition, on): (&Partition, &On), ops: Vec<Op>) -> Result<u64> {
     let batch = Batch::new(ops, Order::Sort, store.options())?;
-    store.writer(partition)?.write(&batch, now_ms())
+    kvs.writer(store, partition, on.branch.as_ref())?.write(&batch, now_ms())
 }
 
 /// Prints a range.
 pub fn scan(kvs: &Kvs<'_>, scan: &Scan) -> Result<()> {
     let (mut begin, mut end) = (kvs.bytes(&scan.begin)?, kvs.bytes(&scan.end)?);
-    let view = kvs.view(&scan.partition)?;
+    let view = kvs.view(&scan.partition, scan.on.branch.as_ref())?;
     let mut out = BufWriter::new(io::stdout().lock());
     let (mut left, mut begin_inclusive) = (scan.limit, true);
     loop {

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use rdma_engine::kv::names::Partition;
+use rdma_engine::kv::store::Store;
 use rdma_engine::kv::survey;
 use rdma_engine::{Error, Result, Status};
 use serde_json::json;
@@ -66,13 +67,24 @@ pub fn check(kvs: &Kvs<'_>, named: &[Partition]) -> Result<()> {
     let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(None, target);
     let (mut wrong, mut states) = (0, 0);
-    for partition in kvs.chosen(&store, named)? {
+    let chosen = kvs.chosen(&store, named)?;
+    if chosen.is_empty() {
+        let paths: Vec<String> =
+            store.options().store_paths.iter().map(|path| path.display().to_string()).collect();
+        let text = format!("nothing to check: there are no partitions in {}", paths.join(", "));
+        return kvs.run.print(&json!({"partitions": 0, "store_paths": paths}), &text);
+    }
+    for partition in chosen {
         bar.set_message(partition.to_string());
         let checked = survey::check(&store, &partition, |report| {
             bar.set_position(report.pages);
             kvs.go_on()
         });
-        for (state, report) in checked? {
+        let checked = checked?;
+        if checked.is_empty() {
+            bar.suspend(|| without_manifest(kvs, &store, &partition))?;
+        }
+        for (state, report) in checked {
             wrong += report.wrong;
             states += 1;
             let value = json!({
@@ -105,10 +117,22 @@ pub fn check(kvs: &Kvs<'_>, named: &[Partition]) -> Result<()> {
     bar.finish_and_clear();
     match wrong {
         0 => Ok(()),
+        1 => Err(Error::new(Status::Corrupted, "1 thing is wrong; it is listed above")),
         _ => {
             let what =
                 format!("{wrong} things are wrong in {states} states of partitions; they are listed above");
             Err(Error::new(Status::Corrupted, what))
         }
     }
+}
+
+/// A directory without any manifest: what a drop leaves that was not finished, or a manifest was lost.
+fn without_manifest(kvs: &Kvs<'_>, store: &Store, partition: &Partition) -> Result<()> {
+    let files: Vec<String> = store.files(partition)?.iter().map(ToString::to_string).collect();
+    let value = json!({"partition": partition.to_string(), "state": null, "unreferenced": files});
+    let text = match files.is_empty() {
+        true => format!("{partition}: there is no manifest: it is empty"),
+        false => format!("{partition}: there is no manifest, and nothing refers to {}", files.join(" ")),
+    };
+    kvs.run.print(&value, &text)
 }

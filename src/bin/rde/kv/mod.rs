@@ -9,11 +9,14 @@ mod upkeep;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rdma_engine::kv::branch::MAIN;
 use rdma_engine::kv::dump::hex;
+use rdma_engine::kv::fork::branch_name;
 use rdma_engine::kv::names::Partition;
 use rdma_engine::kv::options::Options;
 use rdma_engine::kv::restore::unhex;
 use rdma_engine::kv::store::{Store, View};
+use rdma_engine::kv::writer::Writer;
 use rdma_engine::{Error, Result, Status};
 use serde_json::{Value, json};
 
@@ -46,8 +49,8 @@ pub fn run(run: &Run, kv: &Kv) -> Result<()> {
         Command::Stat(some) => health::stat(&kvs, &some.partitions),
         Command::Check(some) => health::check(&kvs, &some.partitions),
         Command::Archive(archive) => upkeep::archive(&kvs, archive),
-        Command::Compact(some) => upkeep::compact(&kvs, &some.partitions),
-        Command::Clean(some) => upkeep::clean(&kvs, &some.partitions),
+        Command::Compact(of) => upkeep::compact(&kvs, of),
+        Command::Clean(of) => upkeep::clean(&kvs, of),
         Command::Truncate(truncate) => upkeep::truncate(&kvs, truncate),
         Command::Drop(drop) => upkeep::drop(&kvs, drop),
         Command::Branch(branch) => upkeep::branch(&kvs, branch),
@@ -59,9 +62,23 @@ impl Kvs<'_> {
         Store::open(self.options.clone())
     }
 
-    /// A partition to be read.
-    fn view(&self, partition: &Partition) -> Result<View> {
-        self.open()?.view(partition)?.ok_or_else(|| absent(partition))
+    /// A partition, or a branch of it, to be read.
+    fn view(&self, partition: &Partition, branch: Option<&String>) -> Result<View> {
+        let store = self.open()?;
+        self.chosen(&store, std::slice::from_ref(partition))?;
+        let name = branch.map_or(Ok(MAIN.to_owned()), |name| branch_name(name))?;
+        store.branch(partition, &name)?.ok_or_else(|| match branch {
+            Some(_) => Error::new(Status::NotFound, format!("{partition} has no branch {name}")),
+            None => absent(partition),
+        })
+    }
+
+    /// The writer of a partition, or of a branch of it.
+    fn writer(&self, store: &Store, partition: &Partition, branch: Option<&String>) -> Result<Writer> {
+        match branch {
+            None => store.writer(partition),
+            Some(name) => store.branch_writer(partition, &branch_name(name)?),
+        }
     }
 
     /// The partitions that were named, or all of the store.

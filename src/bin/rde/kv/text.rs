@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rdma_engine::kv::dump::{self, State};
+use rdma_engine::kv::fork::branch_name;
 use rdma_engine::kv::names::Partition;
 use rdma_engine::kv::restore::{Restored, restore_watched};
 use rdma_engine::{Error, Result};
@@ -25,7 +26,8 @@ const BUFFER: usize = 1 << 20;
 pub fn dump(kvs: &Kvs<'_>, dump: &Dump) -> Result<()> {
     let store = kvs.open()?;
     let wanted = kvs.chosen(&store, &dump.partitions)?;
-    let state = match (&dump.archive, &dump.branch) {
+    let branch = dump.branch.as_deref().map(branch_name).transpose()?;
+    let state = match (&dump.archive, &branch) {
         (Some(name), _) => State::Archive(name),
         (None, Some(name)) => State::Branch(name),
         (None, None) => State::Now,
@@ -69,7 +71,7 @@ pub fn load(kvs: &Kvs<'_>, load: &Load) -> Result<()> {
     let (lines, total): (Box<dyn BufRead>, Option<u64>) = match (&load.file, load.generate) {
         (_, Some(count)) => {
             let made = Made::new(load, count);
-            (Box::new(BufReader::with_capacity(BUFFER, made)), Some(count * load.value_size.0))
+            (Box::new(BufReader::with_capacity(BUFFER, made)), Some(count.saturating_mul(load.value_size.0)))
         }
         (Some(path), None) => {
             let what = |error| Error::os(&path.display().to_string(), &error);

@@ -1,22 +1,24 @@
 //! Keeping a store in order: `rde kv archive`, `compact`, `clean`, `truncate`, `drop` and `branch`.
 
-use rdma_engine::kv::names::Partition;
+use rdma_engine::kv::fork::branch_name;
+use rdma_engine::kv::names::{FileName, Partition};
 use rdma_engine::kv::source::now;
+use rdma_engine::kv::store::Store;
 use rdma_engine::kv::survey;
 use rdma_engine::{Error, Result, Status};
 use serde_json::{Value, json};
 
-use super::args::{Archive, Branch, Drop, Truncate};
+use super::args::{Archive, Branch, Drop, SomeOf, Truncate};
 use super::{Kvs, now_ms, now_us};
 
 /// Archives of partitions.
 pub fn archive(kvs: &Kvs<'_>, archive: &Archive) -> Result<()> {
     let store = kvs.open()?;
     match archive {
-        Archive::Create { partition, name, retain } => {
+        Archive::Create { partition, name, retain, on } => {
             kvs.chosen(&store, std::slice::from_ref(partition))?;
             let name = name.clone().unwrap_or_else(|| now_us().to_string());
-            let mut writer = store.writer(partition)?;
+            let mut writer = kvs.writer(&store, partition, on.branch.as_ref())?;
             now(writer.archive(&name))?;
             let forgotten = match retain {
                 Some(keep) => writer.retain_archives(*keep)?,
@@ -29,12 +31,13 @@ pub fn archive(kvs: &Kvs<'_>, archive: &Archive) -> Result<()> {
             }
             kvs.run.print(&value, &text)
         }
-        Archive::Delete { partition, name } => {
-            if store.archive(partition, name)?.is_none() {
+        Archive::Delete { partition, name, on } => {
+            let mut writer = kvs.writer(&store, partition, on.branch.as_ref())?;
+            if !writer.archive_tags()?.contains(name) {
                 let what = format!("{partition} has no archive {name}");
                 return Err(Error::new(Status::NotFound, what));
             }
-            now(store.writer(partition)?.forget_archive(name))?;
+            now(writer.forget_archive(name))?;
             let value = json!({"partition": partition.to_string(), "archive": name});
             kvs.run.print(&value, &format!("{name} is forgotten"))
         }
@@ -55,11 +58,11 @@ fn list(kvs: &Kvs<'_>, named: &[Partition], what: &str) -> Result<()> {
 }
 
 /// Gives space back.
-pub fn compact(kvs: &Kvs<'_>, named: &[Partition]) -> Result<()> {
+pub fn compact(kvs: &Kvs<'_>, of: &SomeOf) -> Result<()> {
     let store = kvs.open()?;
-    for partition in kvs.chosen(&store, named)? {
+    for partition in of_branch(kvs, &store, of)? {
         kvs.go_on()?;
-        let mut writer = store.writer(&partition)?;
+        let mut writer = kvs.writer(&store, &partition, of.on.branch.as_ref())?;
         let pages = if store.options().append { now(writer.compact())? } else { 0 };
         let segments = now(writer.compact_segments())?;
         let removed = writer.collect_files()?;
@@ -77,15 +80,35 @@ pub fn compact(kvs: &Kvs<'_>, named: &[Partition]) -> Result<()> {
 }
 
 /// Deletes what has expired.
-pub fn clean(kvs: &Kvs<'_>, named: &[Partition]) -> Result<()> {
+pub fn clean(kvs: &Kvs<'_>, of: &SomeOf) -> Result<()> {
     let store = kvs.open()?;
-    for partition in kvs.chosen(&store, named)? {
+    for partition in of_branch(kvs, &store, of)? {
         kvs.go_on()?;
-        let cleaned = now(store.writer(&partition)?.clean_expired(now_ms()))?;
+        let cleaned = now(kvs.writer(&store, &partition, of.on.branch.as_ref())?.clean_expired(now_ms()))?;
         let value = json!({"partition": partition.to_string(), "cleaned": cleaned});
         kvs.run.print(&value, &format!("{partition}: {cleaned} entries had expired"))?;
     }
     Ok(())
+}
+
+/// The partitions that were named, or all that have the branch.
+fn of_branch(kvs: &Kvs<'_>, store: &Store, of: &SomeOf) -> Result<Vec<Partition>> {
+    let chosen = kvs.chosen(store, &of.some.partitions)?;
+    let Some(name) = of.on.branch.as_ref().filter(|_| of.some.partitions.is_empty()) else {
+        return Ok(chosen);
+    };
+    let name = branch_name(name)?;
+    let mut having = Vec::new();
+    for partition in chosen {
+        let files = store.files(&partition)?;
+        if files.iter().any(|file| matches!(file, FileName::Manifest { branch, .. } if *branch == name)) {
+            having.push(partition);
+        }
+    }
+    match having.is_empty() {
+        true => Err(Error::new(Status::NotFound, format!("no partition has a branch {name}"))),
+        false => Ok(having),
+    }
 }
 
 /// Deletes the end of a partition, or all of it.
@@ -94,7 +117,7 @@ pub fn truncate(kvs: &Kvs<'_>, truncate: &Truncate) -> Result<()> {
     let partition = &truncate.partition;
     let store = kvs.open()?;
     kvs.chosen(&store, std::slice::from_ref(partition))?;
-    let deleted = now(store.writer(partition)?.truncate(&position))?;
+    let deleted = now(kvs.writer(&store, partition, truncate.on.branch.as_ref())?.truncate(&position))?;
     let (known, text) = match position.is_empty() {
         true => (Value::Null, format!("{partition} is empty")),
         false => (json!(deleted), format!("{deleted} entries are deleted")),
@@ -120,9 +143,10 @@ pub fn drop(kvs: &Kvs<'_>, drop: &Drop) -> Result<()> {
 pub fn branch(kvs: &Kvs<'_>, branch: &Branch) -> Result<()> {
     let store = kvs.open()?;
     let (partition, name, verb) = match branch {
-        Branch::Create { partition, name } => {
+        Branch::Create { partition, name, from } => {
             kvs.chosen(&store, std::slice::from_ref(partition))?;
-            (partition, now(store.writer(partition)?.create_branch(name))?, "is there")
+            let mut writer = kvs.writer(&store, partition, from.as_ref())?;
+            (partition, now(writer.create_branch(name))?, "is there")
         }
         Branch::Delete { partition, name } => {
             kvs.chosen(&store, std::slice::from_ref(partition))?;
