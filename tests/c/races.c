@@ -1,5 +1,5 @@
 /* Eight threads use, close and release the same objects at once: each close happens once, every call returns, and nothing
- * is used after it is gone. With the sanitizers and valgrind this also says that nothing leaks. */
+ * is used after it is gone. With the sanitizers this also says that nothing leaks. */
 #include "peer.h"
 
 #include <pthread.h>

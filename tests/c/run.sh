@@ -17,8 +17,8 @@ warnings="-Wall -Wextra -Wpedantic -Werror"
 flags="$warnings -pthread $(pkg-config --cflags rdma_engine)"
 libs="$(pkg-config --libs rdma_engine) -Wl,-rpath,$libdir"
 
-# A child without its parent's threads, and a program that ends in the middle, look to them as if they leaked.
-case " $* ${RUNNER:-} " in *-fsanitize=*|*valgrind*) export RDE_LEAKS_CHECKED=1 ;; esac
+# To a sanitizer a child without its parent's threads, and a program that ends in the middle, look as if they leaked.
+case " $* " in *-fsanitize=*) export RDE_LEAKS_CHECKED=1 ;; esac
 
 passed=0
 failed=0
@@ -46,6 +46,8 @@ for source in "$here"/*.c; do
     name=$(basename "$source" .c)
     case $name in double_include_b) continue ;; esac
     wanted "$name" || continue
+    # valgrind runs one thread at a time, which makes no races, and follows forks into children without their threads.
+    case "${RUNNER:-} $name" in *valgrind*\ races | *valgrind*\ process) continue ;; esac
     extra=
     [ "$name" = double_include_a ] && extra=$here/double_include_b.c
     ${CC:-cc} -std=c11 $flags "$@" -o "$build/$name" "$source" $extra $libs
