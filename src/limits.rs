@@ -95,3 +95,15 @@ pub const EXPORTER_FOLDERS: usize = 256;
 
 /// Empty chunks of a pool that are kept for the next buffers, 32 MiB: a buffer of a mebibyte takes most of one.
 pub const EMPTY_CHUNKS: usize = 16;
+
+/// Bytes of one piece of a payload on a stream: short frames go between two of them, a fifth of a millisecond apart.
+pub const STREAM_PIECE: usize = 1 << 20;
+
+/// Bytes of a stream that are read at a time and are no payload: a hundred short frames.
+pub const STREAM_INPUT: usize = 16 << 10;
+
+/// Bytes of frames that wait to be sent on a stream; a peer that does not read for so long is cut off.
+pub const STREAM_OUTPUT: usize = 16 << 20;
+
+/// Payloads that may be on their way on one stream, in each direction: as many as UCX would take.
+pub const STREAM_PAYLOADS: usize = 64 << 10;

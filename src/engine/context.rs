@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 
 use super::buffer::{Buffer, Span, UserMemory};
 use super::call::{OnceSlots, OnceTable};
-use super::control::{Control, ControlConfig, Fabric, Link};
+use super::control::{Control, ControlConfig, Fabric, Link, STREAM};
 use super::export::Exports;
-use super::fabric::{FabricKey, Fabrics};
+use super::fabric::{FabricKey, Fabrics, wants_streams};
 use super::handle;
 use super::info::ContextInfo;
 use super::key::{Key, Rights};
@@ -61,6 +61,9 @@ impl Context {
         config.settings = ucx::settings()?;
         config.ucx_version = library.version();
         config.fabrics = fabric_bits(options.transports);
+        if wants_streams(options) {
+            config.fabrics |= STREAM;
+        }
         config.secret = options.secret.clone();
         config.keepalive = options.keepalive;
         config.connect_timeout = options.connect_timeout;

@@ -43,6 +43,11 @@ impl FabricKey {
         Ok(FabricKey { tls: tls.into(), devices, rma: rdma || forced_rma(options) })
     }
 
+    /// A stream of ours, which UCX knows nothing of.
+    pub fn stream() -> FabricKey {
+        FabricKey { tls: "stream".into(), devices: String::new(), rma: false }
+    }
+
     /// Whether it is shared memory.
     pub fn is_shared(&self) -> bool {
         self.devices.is_empty() && self.tls.starts_with("posix")
@@ -52,6 +57,14 @@ impl FabricKey {
     pub fn has_rdma(&self) -> bool {
         self.tls.starts_with("rc")
     }
+}
+
+/// Whether peers are told that we take frames by streams: not where UCX has something better to carry them, or was
+/// told which devices to use.
+pub fn wants_streams(options: &ContextOptions) -> bool {
+    let rdma = options.transports & transport::RDMA != 0 && has_rdma_device();
+    let tcp = options.transports & transport::TCP != 0;
+    options.streams && tcp && !rdma && options.devices.is_empty() && !forced_rma(options)
 }
 
 /// `RMA` without `MAPPED` asks for UCX's remote memory access wherever it is to be had.

@@ -222,6 +222,17 @@ impl Frame {
         Status::from_i32(self.status.get() as i32).unwrap_or(Status::Protocol)
     }
 
+    /// The bytes of payload that a frame says it has; `None` for what is no frame.
+    pub fn announced(bytes: &[u8]) -> Option<u64> {
+        let (frame, _) = Frame::read_from_prefix(bytes).ok()?;
+        (frame.magic.get() == MAGIC && frame.version == VERSION).then(|| frame.payload.get())
+    }
+
+    /// Whether a frame of ours is a message.
+    pub fn is_message(bytes: &[u8]) -> bool {
+        bytes.get(3) == Some(&(Kind::Message as u8))
+    }
+
     /// Takes a frame apart: itself, its kind, its typed header, and the payload that came in the same piece.
     /// `separate` is how many bytes of payload came or will come beside it.
     pub fn decode(bytes: &[u8], separate: u64) -> Result<Parts<'_>, Status> {

@@ -28,4 +28,5 @@ pub mod session;
 pub mod size_class;
 pub mod slab;
 pub mod slots;
+pub mod stream;
 pub mod worker;

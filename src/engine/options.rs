@@ -55,6 +55,8 @@ pub struct ContextOptions {
     pub idle_timeout: Duration,
     /// What every peer must prove to know, and prove it is known here: nothing is served before. None: nobody is asked.
     pub secret: Option<SharedSecret>,
+    /// Whether a stream of the engine's own carries what goes over TCP, if the peer wants that too; else UCX does.
+    pub streams: bool,
     /// Calls of one session that may wait for their answer here.
     pub max_calls: u32,
     /// Bytes of their payloads.
@@ -76,6 +78,7 @@ impl Default for ContextOptions {
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::ZERO,
             secret: None,
+            streams: true,
             max_calls: 1_024,
             max_call_bytes: 64 << 20,
         }

@@ -1,4 +1,4 @@
-//! The accepting side: listeners, the handshake of accepted connections, and connections that close.
+//! The accepting side: listeners, and the handshake of accepted connections.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
+use rustix::net::{SocketFlags, accept_with};
 
 use super::conn::{Conn, Filled, Interest};
 use super::hello::{Agreement, Hello, Road};
 use super::link::{Credentials, Fabric};
 use super::listener::Sockets;
-use super::message::Message;
+use super::message::{Message, TICKET};
 use super::notice::Notices;
 use super::peer::Arrival;
 use super::proof::{self, NONCE, Said, Side};
@@ -26,12 +26,6 @@ const ACCEPTS: usize = 32;
 
 /// How long a listener rests when the process has no descriptors left.
 const REST: Duration = Duration::from_millis(100);
-
-/// How long a connection that we closed may take to send what is left and see the peer's end.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// Connections that close at once; one more is cut.
-const MAX_CLOSING: usize = 256;
 
 /// A listener in the control thread.
 pub(super) struct ListenerEntry {
@@ -70,12 +64,6 @@ struct Host {
     allowed: bool,
 }
 
-/// A connection that sends its last bytes and waits for the peer's end.
-pub(super) struct Closing {
-    conn: Conn,
-    finished: bool,
-}
-
 /// Why a handshake ends without a link.
 enum Failure {
     /// Tell the peer.
@@ -88,6 +76,8 @@ enum Failure {
     Refused(Error),
     /// It left, which is its right.
     Gone,
+    /// It is no link: it brings the frames of a path.
+    Stream([u8; TICKET]),
 }
 
 impl Reactor {
@@ -258,6 +248,7 @@ impl Reactor {
                 self.refuse(handshake.conn, &error);
             }
             Failure::Gone => {}
+            Failure::Stream(ticket) => self.take_stream(handshake.conn, &ticket),
             Failure::Refused(error) => {
                 counters.handshakes_failed.add(1);
                 tracing::debug!(%error, "the peer refused our welcome");
@@ -279,28 +270,6 @@ impl Reactor {
     pub(super) fn refuse(&mut self, mut conn: Conn, error: &Error) {
         if conn.queue(&Message::refused(error), None).is_ok() {
             self.close_softly(conn);
-        }
-    }
-
-    /// Sends what is queued, then ends our direction and waits for the peer's end: closing at once could destroy what
-    /// the peer has not read yet.
-    pub(super) fn close_softly(&mut self, mut conn: Conn) {
-        if self.closing.len() >= MAX_CLOSING {
-            let _ = conn.flush(&self.core.shared.counters);
-            return;
-        }
-        conn.discard_input();
-        let id = self.core.fresh_id(|id| self.closing.contains_key(&id));
-        let mut timer = Timer::default();
-        self.core.arm(&mut timer, Token::new(Part::Closing, id), Instant::now() + LINGER);
-        self.closing.insert(id, Closing { conn, finished: false });
-        self.on_closing(id);
-    }
-
-    pub(super) fn on_closing(&mut self, id: u32) {
-        let Some(closing) = self.closing.get_mut(&id) else { return };
-        if !closing.advance(&mut self.core, id) {
-            self.closing.remove(&id);
         }
     }
 }
@@ -387,6 +356,9 @@ impl Handshake {
                 Err(Failure::Refused(Error::new(status, text)))
             }
             (Stage::Hello, Message::Hello(hello)) => self.welcome(hello, core, host),
+            (Stage::Hello, Message::Stream { ticket }) if self.conn.road() == Road::Tcp => {
+                Err(Failure::Stream(ticket))
+            }
             (Stage::Ready { agreement, .. }, Message::Ready { fabric }) => {
                 check_fabric(fabric, agreement, self.conn.road()).map_err(Failure::Refuse)?;
                 Ok(Some(fabric))
@@ -446,28 +418,6 @@ impl Host {
     /// room for its local one.
     fn has_room(&self, uuid: &[u8; 16], most: u32) -> bool {
         self.links + self.welcomed.iter().filter(|other| *other != uuid).count() < most as usize
-    }
-}
-
-impl Closing {
-    /// Goes on closing; false when done.
-    fn advance(&mut self, core: &mut Core, id: u32) -> bool {
-        let shared = core.shared.clone();
-        if self.conn.flush(&shared.counters).is_err() {
-            return false;
-        }
-        if !self.finished && !self.conn.wants_write() {
-            self.finished = true;
-            if shutdown(self.conn.socket(), Shutdown::Write).is_err() {
-                return false;
-            }
-        }
-        match self.conn.fill(&mut core.scratch, &shared.counters) {
-            Ok(Filled::Bytes(_) | Filled::Empty) => {}
-            Ok(Filled::End) | Err(_) => return false,
-        }
-        self.conn.discard_input();
-        core.watch(&mut self.conn, Token::new(Part::Closing, id), true).is_ok()
     }
 }
 

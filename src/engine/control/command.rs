@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::link::Link;
 use super::listener::Sockets;
+use super::message::TICKET;
 use super::notice::{Attach, KeyAsk, KeyGrant, Notice, Notices};
 use crate::status::{Error, Result, Status};
 
@@ -60,6 +61,18 @@ pub(crate) enum Command {
         link: Arc<Link>,
         route: u32,
         ends: [OwnedFd; 2],
+    },
+    ExpectStream {
+        link: Arc<Link>,
+        route: u32,
+        inbox: Arc<Notices>,
+        ticket: [u8; TICKET],
+    },
+    OpenStream {
+        link: Arc<Link>,
+        route: u32,
+        inbox: Arc<Notices>,
+        ticket: [u8; TICKET],
     },
     AskCredits {
         link: Arc<Link>,

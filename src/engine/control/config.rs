@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::hello::{Hello, HostId};
+use super::hello::{Hello, HostId, STREAM};
 use super::message::{LOCAL_NAME, Message};
 use super::{Fabric, SharedSecret};
 use crate::status::{Error, Result, Status};
@@ -22,7 +22,7 @@ pub struct ControlConfig {
     pub settings: Vec<(String, String)>,
     /// Version of the UCX that was loaded; all 0 without UCX.
     pub ucx_version: (u32, u32, u32),
-    /// Fabrics that may be used: [`Fabric::bit`]s.
+    /// Fabrics that may be used: [`Fabric::bit`]s, and [`STREAM`].
     pub fabrics: u32,
     /// What every peer must prove to know; with none, nobody is asked, and who asks is refused.
     pub secret: Option<SharedSecret>,
@@ -68,7 +68,8 @@ impl ControlConfig {
     /// Whether the options make sense; what is said in the hello must fit into it.
     pub(super) fn check(&self) -> Result<()> {
         let wrong = |what: &'static str| Err(Error::new(Status::InvalidArgument, what));
-        if self.fabrics & !(Fabric::Shared.bit() | Fabric::Network.bit()) != 0 || self.fabrics == 0 {
+        let fabrics = Fabric::Shared.bit() | Fabric::Network.bit();
+        if self.fabrics & !(fabrics | STREAM) != 0 || self.fabrics & fabrics == 0 {
             return wrong("fabrics: allow shared memory, the network, or both");
         }
         if self.keepalive < Duration::from_millis(30) || self.keepalive > Duration::from_secs(86_400) {

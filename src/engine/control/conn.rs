@@ -94,6 +94,11 @@ impl Conn {
         }
     }
 
+    /// The socket, and what came and is in no message yet. Epoll must have forgotten it.
+    pub fn into_parts(self) -> (OwnedFd, Vec<u8>) {
+        (self.socket, self.input)
+    }
+
     pub fn socket(&self) -> &OwnedFd {
         &self.socket
     }

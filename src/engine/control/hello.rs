@@ -13,6 +13,9 @@ pub(super) const NAME: usize = 255;
 /// Longest value of a setting, in bytes.
 pub(super) const VALUE: usize = 1_024;
 
+/// Bit of [`Hello::fabrics`]: over a network it takes its frames by a stream of its own.
+pub const STREAM: u32 = 1 << 2;
+
 /// UCX changed its wire format here; older and newer do not mix.
 const UCX_WIRE_CHANGE: (u32, u32) = (1, 16);
 
@@ -53,7 +56,7 @@ impl HostId {
 pub struct Hello {
     /// Wire version: major, minor.
     pub version: (u16, u16),
-    /// Fabrics it may use: [`Fabric::bit`]s.
+    /// Fabrics it may use: [`Fabric::bit`]s, and [`STREAM`].
     pub fabrics: u32,
     /// Names the context.
     pub uuid: [u8; 16],

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::hello::Hello;
+use super::hello::{Hello, STREAM};
 use crate::status::{Error, Status};
 
 /// What carries bytes between the two contexts of a link.
@@ -66,6 +66,8 @@ pub(super) struct LinkFacts {
     pub dialled: bool,
     pub local: bool,
     pub fabric: Fabric,
+    /// Whether we want streams.
+    pub streams: bool,
     pub address: String,
     pub peer: Hello,
     pub credentials: Option<Credentials>,
@@ -102,6 +104,12 @@ impl Link {
     /// Whether it is a Unix socket, so that descriptors can travel.
     pub fn local(&self) -> bool {
         self.facts.local
+    }
+
+    /// Whether frames of its paths may go by streams of ours: both sides want it, over TCP.
+    pub fn streams(&self) -> bool {
+        let wanted = self.facts.streams && self.facts.peer.fabrics & STREAM != 0;
+        wanted && self.facts.fabric == Fabric::Network && !self.facts.local && self.facts.peer_addr.is_some()
     }
 
     /// What carries the data.

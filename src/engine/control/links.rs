@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::accept::ListenerEntry;
-use super::command::{Answer, Command};
+use super::command::{Answer, Command, tell};
 use super::dial::Slot;
+use super::hello::STREAM;
 use super::link::Link;
 use super::message::Message;
+use super::notice::Notice;
 use super::peer::{Arrival, Peer};
 use super::reactor::{Core, Reactor};
 use super::wire::clip;
@@ -25,7 +27,8 @@ impl Reactor {
         counters.links.add(1);
         counters.links_opened.add(1);
         // This tells who dialled: whatever they may look at is as it should be.
-        let peer = Peer::new(id, arrival, self.core.shared.config.keepalive);
+        let config = &self.core.shared.config;
+        let peer = Peer::new(id, arrival, config.keepalive, config.fabrics & STREAM != 0);
         self.links.insert(id, peer);
         // The peer may have sent more with its last word of the handshake.
         self.with_link(id, |peer, core, listeners| peer.receive(core, listeners));
@@ -106,6 +109,15 @@ impl Reactor {
             Command::OfferRing { link, route, ends } => {
                 self.on(&link, |peer, core| peer.offer_ring(core, route, ends));
             }
+            Command::ExpectStream { link, route, inbox, ticket } => {
+                if self.alive(&link).is_ok() {
+                    self.expect_stream(link, route, inbox, ticket);
+                }
+            }
+            Command::OpenStream { link, route, inbox, ticket } => match self.alive(&link) {
+                Ok(_) => self.open_stream(link, route, inbox, &ticket),
+                Err(error) => tell(&inbox, Notice::StreamFailed { link, route, error }),
+            },
             Command::AskCredits { link, route } => {
                 self.on(&link, |peer, core| {
                     peer.send_on(core, route, |route| Message::CreditsWanted { route })
@@ -158,6 +170,7 @@ impl Reactor {
         if self.by_address.get(peer.link.address()) == Some(&Slot::Link(id)) {
             self.by_address.remove(peer.link.address());
         }
+        self.streams.forget(&peer.link);
         let clean = error.status == Status::Canceled;
         tracing::debug!(link = id, %error, "link ended");
         let counters = &self.core.shared.counters;

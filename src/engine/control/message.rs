@@ -7,6 +7,9 @@ use super::{Attach, Fabric, KeyAsk};
 use crate::limits::{REFUSAL_TEXT, REMOTE_KEY, WORKER_ADDRESS};
 use crate::status::{Error, Result, Status};
 
+/// Bytes that name a path whose frames come by a stream: nobody guesses them.
+pub const TICKET: usize = 32;
+
 /// Longest name of an abstract Unix socket, in bytes.
 pub(super) const LOCAL_NAME: usize = 100;
 
@@ -74,6 +77,8 @@ kinds! {
     KeyRevoked = 21,
     /// Short frames may come this way.
     Ring = 22,
+    /// This connection carries a path's frames from now on.
+    Stream = 23,
 }
 
 /// One message. A `route` on the wire is always the receiver's own, except in `Attach` and `Attached`, where each side
@@ -217,6 +222,11 @@ pub enum Message {
         /// The receiver's.
         route: u32,
     },
+    /// The first words of a connection that carries a path's frames and nothing else.
+    Stream {
+        /// As told to who dialled it.
+        ticket: [u8; TICKET],
+    },
 }
 
 /// What was decoded from the beginning of some bytes.
@@ -266,6 +276,7 @@ impl Message {
             Message::KeyDropped { .. } => Kind::KeyDropped,
             Message::KeyRevoked { .. } => Kind::KeyRevoked,
             Message::Ring { .. } => Kind::Ring,
+            Message::Stream { .. } => Kind::Stream,
         }
     }
 
@@ -300,6 +311,7 @@ impl Message {
                 out.bytes(text.as_bytes(), REFUSAL_TEXT);
             }
             Message::Challenge { nonce } => out.array(*nonce),
+            Message::Stream { ticket } => out.array(*ticket),
             Message::Proof { nonce, proof } => {
                 out.array(*nonce);
                 out.array(*proof);
@@ -418,6 +430,7 @@ impl Message {
             Kind::KeyDropped => Message::KeyDropped { export_id: from.u64()? },
             Kind::KeyRevoked => Message::KeyRevoked { export_id: from.u64()? },
             Kind::Ring => Message::Ring { route: from.u32()? },
+            Kind::Stream => Message::Stream { ticket: from.array()? },
         };
         from.end()?;
         Ok(message)

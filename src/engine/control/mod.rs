@@ -8,10 +8,11 @@
 //! - [`Notice`]: what a worker is told; [`KeyService`]: what is asked about exported memory
 //! - `wire`, `hello`, `message`: the codec, pure
 //! - `socket`, `listener`, `conn`: non-blocking sockets and messages over them
-//! - `reactor`, `accept`, `dial`, `links`, `peer`: the thread
+//! - `reactor`, `accept`, `dial`, `links`, `peer`, `stream`: the thread
 
 mod accept;
 mod address;
+mod closing;
 mod command;
 mod config;
 mod conn;
@@ -28,6 +29,7 @@ mod proof;
 mod proving;
 mod reactor;
 mod socket;
+mod stream;
 mod throttle;
 mod wire;
 
@@ -44,9 +46,10 @@ use parking_lot::Mutex;
 pub use address::Address;
 pub use config::ControlConfig;
 pub use counters::{Counter, Counters};
-pub use hello::{Hello, HostId};
+pub use hello::{Hello, HostId, STREAM};
 pub use link::{Credentials, Fabric, Link, LinkState};
-pub use message::{Decoded, Kind, Message};
+
+pub use message::{Decoded, Kind, Message, TICKET};
 pub use notice::{Attach, KeyAsk, KeyGrant, KeyService, Notice, Notices};
 pub use proof::SharedSecret;
 pub use wire::{HEADER_BYTES, WIRE_MAJOR, WIRE_MINOR};
@@ -196,6 +199,18 @@ impl Control {
     /// Tells the peer that we read short frames of the path whose our side is `route` from a ring too.
     pub fn offer_ring(&self, link: &Arc<Link>, route: u32, ends: [OwnedFd; 2]) {
         self.ask(Command::OfferRing { link: link.clone(), route, ends });
+    }
+
+    /// Hands the socket that comes to our listeners with this ticket to `inbox`, as [`Notice::Stream`] of `route`, once;
+    /// until the link is lost.
+    pub fn expect_stream(&self, link: &Arc<Link>, inbox: &Arc<Notices>, route: u32, ticket: [u8; TICKET]) {
+        self.ask(Command::ExpectStream { link: link.clone(), route, inbox: inbox.clone(), ticket });
+    }
+
+    /// Connects to where the link was dialled and shows the ticket. Answered by [`Notice::Stream`] or
+    /// [`Notice::StreamFailed`], unless the control stops first.
+    pub fn open_stream(&self, link: &Arc<Link>, inbox: &Arc<Notices>, route: u32, ticket: [u8; TICKET]) {
+        self.ask(Command::OpenStream { link: link.clone(), route, inbox: inbox.clone(), ticket });
     }
 
     /// Asks for more sessions on the path whose our side is `route`. Answered by [`Notice::Credits`] or

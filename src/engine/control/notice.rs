@@ -114,6 +114,26 @@ pub enum Notice {
         /// Memory and bell, not checked.
         ends: [OwnedFd; 2],
     },
+    /// The path's frames come and go by this socket.
+    Stream {
+        /// The link.
+        link: Arc<Link>,
+        /// Our route.
+        route: u32,
+        /// Connected, non-blocking.
+        socket: OwnedFd,
+        /// What came behind its first words.
+        input: Vec<u8>,
+    },
+    /// The path has no stream.
+    StreamFailed {
+        /// The link.
+        link: Arc<Link>,
+        /// Our route.
+        route: u32,
+        /// Why.
+        error: Error,
+    },
     /// Answers an attach: the path is there.
     Attached {
         /// The link.

@@ -74,7 +74,7 @@ struct Path {
 }
 
 impl Peer {
-    pub fn new(id: u32, arrival: Arrival, keepalive: Duration) -> Peer {
+    pub fn new(id: u32, arrival: Arrival, keepalive: Duration, streams: bool) -> Peer {
         let Arrival { conn, fabric, dialled, listener, address, peer, credentials, local_addr, peer_addr } =
             arrival;
         let process = process_of(credentials, &peer).map(Arc::new);
@@ -83,6 +83,7 @@ impl Peer {
             dialled: listener.is_none(),
             local: conn.road() == super::hello::Road::Unix,
             fabric,
+            streams,
             address,
             peer,
             credentials,
@@ -244,6 +245,7 @@ impl Peer {
             | Message::Welcome { .. }
             | Message::Challenge { .. }
             | Message::Proof { .. }
+            | Message::Stream { .. }
             | Message::Ready { .. } => {
                 return Err(broken("a message of the handshake on a link"));
             }

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use super::accept::{Closing, Handshake, ListenerEntry};
+use super::accept::{Handshake, ListenerEntry};
+use super::closing::Closing;
 use super::command::Command;
 use super::conn::{Conn, Interest};
 use super::dial::{Dial, Slot};
 use super::hello::Hello;
 use super::peer::Peer;
+use super::stream::Streams;
 use super::throttle::Throttle;
 use super::{KeyService, Shared};
 use crate::limits::CONTROL_MESSAGE;
@@ -42,10 +44,11 @@ pub(super) enum Part {
     Dial,
     Link,
     Closing,
+    Stream,
 }
 
 impl Part {
-    const ALL: [Part; 7] = [
+    const ALL: [Part; 8] = [
         Part::Commands,
         Part::Listener,
         Part::LocalListener,
@@ -53,6 +56,7 @@ impl Part {
         Part::Dial,
         Part::Link,
         Part::Closing,
+        Part::Stream,
     ];
 }
 
@@ -141,6 +145,11 @@ impl Core {
         }
     }
 
+    /// Makes epoll forget a socket that goes elsewhere.
+    pub fn unwatch_socket(&self, socket: &OwnedFd) {
+        let _ = epoll::delete(&self.epoll, socket);
+    }
+
     fn wait(&self, events: &mut Vec<epoll::Event>) -> rustix::io::Result<()> {
         let timeout = self.timers.first().map(|(at, _)| at.saturating_duration_since(Instant::now()));
         let timeout = if self.shared.commands.is_empty() { timeout } else { Some(Duration::ZERO) };
@@ -162,6 +171,7 @@ pub(super) struct Reactor {
     pub dials: HashMap<u32, Dial>,
     pub links: HashMap<u32, Peer>,
     pub closing: HashMap<u32, Closing>,
+    pub streams: Streams,
     /// Wrong secrets by where they came from.
     pub throttle: Throttle,
     /// What a dial to an address may share.
@@ -197,6 +207,7 @@ pub(super) fn spawn(shared: Arc<Shared>, keys: Arc<dyn KeyService>) -> Result<Jo
         dials: HashMap::new(),
         links: HashMap::new(),
         closing: HashMap::new(),
+        streams: Streams::default(),
         throttle: Throttle::default(),
         by_address: HashMap::new(),
         resolvers: 0,
@@ -265,6 +276,7 @@ impl Reactor {
             Part::Dial => self.on_dial(token.id),
             Part::Link => self.on_link(token.id),
             Part::Closing => self.on_closing(token.id),
+            Part::Stream => self.on_stream(token.id),
         }
     }
 
@@ -282,6 +294,7 @@ impl Reactor {
                 Part::Dial => self.on_dial_timer(token.id, now),
                 Part::Link => self.on_link_timer(token.id),
                 Part::Closing => drop(self.closing.remove(&token.id)),
+                Part::Stream => self.on_stream_timer(token.id),
             }
         }
     }

@@ -80,6 +80,13 @@ pub(super) fn tune_tcp(socket: &OwnedFd, keepalive: Duration) -> rustix::io::Res
     sockopt::set_tcp_user_timeout(socket, u32::try_from(keepalive.as_millis()).unwrap_or(u32::MAX))
 }
 
+/// A stream's: small frames at once. Whether the peer lives is seen at the control connection; a receiver that does not
+/// read for a while, because its owner computes, must not end it.
+pub(super) fn tune_stream(socket: &OwnedFd) -> rustix::io::Result<()> {
+    sockopt::set_tcp_nodelay(socket, true)?;
+    sockopt::set_tcp_user_timeout(socket, 0)
+}
+
 /// A listening TCP socket.
 pub(super) fn listen_tcp(addr: SocketAddr) -> rustix::io::Result<OwnedFd> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };

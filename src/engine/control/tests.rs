@@ -56,10 +56,11 @@ fn samples() -> Vec<(Message, &'static str)> {
         (Message::KeyDropped { export_id: 9 }, GOLDEN[19]),
         (Message::KeyRevoked { export_id: 9 }, GOLDEN[20]),
         (Message::Ring { route: 7 }, GOLDEN[23]),
+        (Message::Stream { ticket: [0xC4; 32] }, GOLDEN[24]),
     ]
 }
 
-const GOLDEN: [&str; 24] = [
+const GOLDEN: [&str; 25] = [
     concat!(
         "52444543720000000100000001000000030000003031323334353637383961626364656604030201e803000001000000",
         "0d000000010000000000010000400000b80b0000626f6f742d69642d31362d62797465732d2d6e65746e732d01006104",
@@ -96,6 +97,7 @@ const GOLDEN: [&str; 24] = [
         "c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3",
     ),
     "52444543040000001600030007000000",
+    concat!("524445432000000017000000", "c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4"),
 ];
 
 fn hex(bytes: &[u8]) -> String {

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::core::Core;
-use super::fabric::{Ended, Started, Token, lost_status};
+use super::data::Data;
+use super::fabric::{Ended, Endpoint, Started, Token, lost_status};
 use super::pending::Outcome;
 use super::work::Local;
 use crate::engine::call::short;
@@ -17,21 +18,31 @@ use crate::engine::region::Region;
 use crate::engine::request::Op;
 use crate::status::{Error, Status};
 use crate::telemetry::Count;
-use crate::ucx::{Data, EndpointId, Message, UcsStatus};
+use crate::ucx::{EndpointId, Message, UcsStatus};
 
 impl Core {
     /// A frame has arrived. What is not for anybody, or breaks the protocol, is dropped; its sender is cut off when we
     /// can tell who it is.
     pub(super) fn receive(&mut self, fabric: u64, message: &mut Message) {
-        let data = std::mem::replace(&mut message.data, Data::None);
+        let data = Data::from(std::mem::replace(&mut message.data, crate::ucx::Data::None));
         let bytes = message.frame();
         if matches!(data, Data::None) && self.receive_short(fabric, bytes) {
             return;
         }
-        let decoded = Frame::decode(bytes, data.len() as u64);
-        let Ok(Parts { frame, kind, header, inline }) = decoded else {
-            return self.context.meter().add(Count::Refused, 1);
-        };
+        if !self.receive_frame(fabric, bytes, data) {
+            self.context.meter().add(Count::Refused, 1);
+        }
+    }
+
+    /// A frame that is not short has come; `false` for what is none.
+    pub(super) fn receive_frame(&mut self, fabric: u64, bytes: &[u8], data: Data) -> bool {
+        let Ok(parts) = Frame::decode(bytes, data.len()) else { return false };
+        self.take_frame(fabric, parts, data);
+        true
+    }
+
+    fn take_frame(&mut self, fabric: u64, parts: Parts<'_>, data: Data) {
+        let Parts { frame, kind, header, inline } = parts;
         let Some(peer) = self.sender(fabric, frame.route.get()) else {
             return self.context.meter().add(Count::Refused, 1);
         };
@@ -110,7 +121,7 @@ impl Core {
         let Some(pending) = self.ops.get_mut(id) else { return };
         let Local::Span(span) = &pending.local else { return };
         let length = pending.length;
-        if inline.len() as u64 + data.len() as u64 != length {
+        if (inline.len() as u64).saturating_add(data.len()) != length {
             return self.settle(id, Outcome::of(Status::Protocol));
         }
         let bytes = match &data {
@@ -204,7 +215,8 @@ impl Core {
         if self.fabrics.bury(fabric, endpoint) {
             return;
         }
-        let of = self.peers.ids(|peer| peer.fabric == fabric && peer.endpoint == Some(endpoint));
+        let of =
+            self.peers.ids(|peer| peer.fabric == fabric && peer.endpoint == Some(Endpoint::Ucx(endpoint)));
         for id in of {
             self.suspect(id);
         }

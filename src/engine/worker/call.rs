@@ -6,7 +6,8 @@ use zerocopy::IntoBytes;
 
 use super::Worker;
 use super::core::Core;
-use super::fabric::{Started, Token, started};
+use super::data::Data;
+use super::fabric::{Endpoint, Started, Token};
 use super::pending::{Outcome, Pending};
 use super::work::{Local, Work, span};
 use crate::engine::buffer::{Buffer, Span};
@@ -18,7 +19,6 @@ use crate::engine::pool::UNINITIALISED;
 use crate::engine::request::{COMPLETION_INLINE, Completion, INLINE_MESSAGE, Op, Request};
 use crate::status::Status;
 use crate::telemetry::Count;
-use crate::ucx::{Data, EndpointId, Protocol};
 
 /// A call on its way: what goes out, and what has come back.
 #[derive(Default)]
@@ -230,8 +230,7 @@ impl Core {
         }
         self.compact.fill(frame, header, 0, length as u64)?;
         let (bytes, spans) = (self.compact.as_bytes(), spans.clone());
-        let worker = self.fabrics.worker(fabric)?;
-        started(worker.send_pieces(endpoint, bytes, spans, token.pack(), Protocol::Auto))
+        self.fabrics.send_pieces(fabric, endpoint, bytes, spans, token)
     }
 
     /// Sends what was put together in one piece: by a ring if the peer has heard of the session, else UCX's shortest way
@@ -239,7 +238,7 @@ impl Core {
     fn send_compact(
         &mut self,
         fabric: u64,
-        endpoint: EndpointId,
+        endpoint: Endpoint,
         token: Token,
         heard: bool,
     ) -> Result<Started, Status> {
@@ -276,7 +275,7 @@ impl Core {
             let detail = i32::try_from(frame.deadline.get().div_ceil(1_000)).unwrap_or(i32::MAX);
             return self.settle(id, Outcome { detail, ..Outcome::of(status) });
         }
-        let length = (inline.len() + data.len()) as u64;
+        let length = (inline.len() as u64).saturating_add(data.len());
         let reply = match Header::split(header) {
             Ok((reply, [])) if length <= self.context.options().max_message => reply,
             _ => return self.settle(id, Outcome::of(Status::Protocol)),

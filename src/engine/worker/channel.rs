@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::fabric::Endpoint;
 use super::inbound::InFlight;
 use super::message::Held;
 use crate::engine::control::Link;
 use crate::engine::request::Completion;
 use crate::engine::session::Session;
 use crate::limits;
-use crate::ucx::EndpointId;
 
 /// How far a peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) struct Peer {
     pub address: String,
     pub link: Option<Arc<Link>>,
     pub fabric: u64,
-    pub endpoint: Option<EndpointId>,
+    pub endpoint: Option<Endpoint>,
     /// What our frames to it carry.
     pub route: u32,
     /// Of an accepted peer, the listener's user data.
@@ -68,7 +68,7 @@ impl Peer {
     }
 
     /// The endpoint, while frames may go.
-    pub fn open_endpoint(&self) -> Option<EndpointId> {
+    pub fn open_endpoint(&self) -> Option<Endpoint> {
         if self.stage == Stage::Up { self.endpoint } else { None }
     }
 }

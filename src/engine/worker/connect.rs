@@ -39,7 +39,7 @@ impl Core {
     }
 
     /// Opens sessions that wait, as far as credits go.
-    fn open_waiting(&mut self, id: u64) {
+    pub(super) fn open_waiting(&mut self, id: u64) {
         // Only the dialler opens sessions.
         let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.accepted.is_none()) else { return };
         let (Some(_), Some(link)) = (peer.open_endpoint(), peer.link.clone()) else { return };
@@ -125,6 +125,8 @@ impl Core {
                 }
             }
             Notice::Ring { route, ends } => self.join_ring(route, ends),
+            Notice::Stream { link, route, socket, input } => self.stream_came(&link, route, socket, input),
+            Notice::StreamFailed { link, route, error } => self.stream_refused(&link, route, &error),
             Notice::CreditsWanted { link, route } => self.credits_wanted(&link, route),
             Notice::Credits { route, count, .. } => self.credits_came(route, count),
             Notice::CreditsRefused { route, status, .. } => self.credits_refused(route, status),
@@ -135,6 +137,9 @@ impl Core {
     }
 
     fn link_up(&mut self, token: u64, link: Arc<Link>) {
+        if link.streams() {
+            return self.ask_stream(token, &link);
+        }
         let result = self.fabric_for(&link).and_then(|fabric| Ok((fabric, self.fabrics.address(fabric)?)));
         let (fabric, address) = match result {
             Ok(found) => found,
@@ -159,6 +164,9 @@ impl Core {
     fn attached(&mut self, route: u32, theirs: &Attach, credits: u32) {
         let Some(id) = self.peer_of(route) else { return };
         let Some(peer) = self.peers.get_mut(id) else { return };
+        if let Some(link) = peer.link.clone().filter(|link| link.streams()) {
+            return self.dial_stream(id, &link, theirs, credits);
+        }
         match self.fabrics.connect(peer.fabric, &theirs.address) {
             Ok(endpoint) => {
                 peer.endpoint = Some(endpoint);
@@ -212,6 +220,9 @@ impl Core {
     }
 
     fn attach_asked(&mut self, link: &Arc<Link>, user_data: u64, request: u32, theirs: &Attach) {
+        if theirs.address.is_empty() {
+            return self.stream_asked(link, user_data, request, theirs.route);
+        }
         let mut peer = Peer::new(Stage::Up, link.address().to_string());
         peer.accepted = Some(user_data);
         peer.route = theirs.route;

@@ -241,6 +241,7 @@ impl Core {
         if answers > 0 {
             worker.taken(answers, true);
         }
+        self.fabrics.flush();
         taken
     }
 

@@ -1,6 +1,10 @@
-//! The UCX workers below a worker: one for each set of network devices, and one for each peer on this host. UCX's shared
-//! memory has one queue a worker, and a process that is killed while it writes to it blocks it for ever; so each peer
-//! writes to its own, which goes when the peer does.
+//! What is below a worker. Streams: one for each peer over TCP that has them too. UCX workers: one for each set of
+//! network devices, and one for each peer on this host. UCX's shared memory has one queue a worker, and a process that is
+//! killed while it writes to it blocks it for ever; so each peer writes to its own, which goes when the peer does.
+
+mod carrier;
+mod streams;
+mod token;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -20,49 +24,12 @@ use crate::engine::ring::{RingReader, RingWriter};
 use crate::engine::slots::Slots;
 use crate::limits::{self, COMPACT_FRAME};
 use crate::status::{Error, Result, Status};
-use crate::ucx::{self, Data, EndpointId, Message, Protocol, UcsStatus};
+use crate::ucx::{self, EndpointId, Message, UcsStatus};
 
-/// What an operation of UCX was started for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Token {
-    /// An operation in flight; its id.
-    Op(u64),
-    /// A flush of the endpoint for an operation; its id.
-    Flushed(u64),
-    /// Bytes on their way into a buffer; an id of `Core::incoming`.
-    Incoming(u64),
-    /// A frame of ours that nobody waits for.
-    Frame,
-    /// A reply with bytes; the peer's id.
-    Served(u64),
-}
-
-const KIND: u32 = 61;
-const ID: u64 = (1 << KIND) - 1;
-
-impl Token {
-    /// One number for UCX; ids leave the three highest bits free.
-    pub fn pack(self) -> u64 {
-        match self {
-            Token::Op(id) => id & ID,
-            Token::Flushed(id) => 1 << KIND | id & ID,
-            Token::Incoming(id) => 2 << KIND | id & ID,
-            Token::Served(id) => 3 << KIND | id & ID,
-            Token::Frame => 4 << KIND,
-        }
-    }
-
-    fn unpack(packed: u64) -> Token {
-        let id = packed & ID;
-        match packed >> KIND {
-            0 => Token::Op(id),
-            1 => Token::Flushed(id),
-            2 => Token::Incoming(id),
-            3 => Token::Served(id),
-            _ => Token::Frame,
-        }
-    }
-}
+use self::carrier::Carrier;
+pub(super) use self::carrier::Endpoint;
+use self::streams::Streams;
+pub(super) use self::token::Token;
 
 /// Whether UCX still holds something of what was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +50,7 @@ pub(super) struct Ended {
 
 struct Fabric {
     key: FabricKey,
-    worker: ucx::Worker<Span>,
+    carrier: Carrier,
     /// Of a peer's own: where its short frames come in, and where ours go out.
     reader: Option<RingReader>,
     writer: Option<RingWriter>,
@@ -110,9 +77,10 @@ impl Leaving {
     }
 }
 
-/// UCX workers by fabric, and the epoll set that they and the inbox ring.
+/// What carries frames, by fabric, and the epoll set that all of it and the inbox ring.
 pub(super) struct Fabrics {
     list: Slots<Fabric>,
+    streams: Streams,
     leaving: Vec<Leaving>,
     epoll: OwnedFd,
     /// Ends the sleep of somebody who waits on the epoll set and knows no deadline of ours.
@@ -129,8 +97,15 @@ impl Fabrics {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)
             .map_err(|e| Error::os("timerfd_create", &e.into()))?;
-        let fabrics =
-            Fabrics { list: Slots::new(), leaving: Vec::new(), epoll, alarm, alarmed: false, defect: false };
+        let fabrics = Fabrics {
+            list: Slots::new(),
+            streams: Streams::default(),
+            leaving: Vec::new(),
+            epoll,
+            alarm,
+            alarmed: false,
+            defect: false,
+        };
         fabrics.watch(inbox.fd())?;
         fabrics.watch(fabrics.alarm.as_fd())?;
         Ok(fabrics)
@@ -155,7 +130,8 @@ impl Fabrics {
 
     /// The UCX worker for a peer: its own on this host, else that of the network devices.
     pub fn open(&mut self, context: &Context, key: &FabricKey) -> Result<u64> {
-        let alike = self.list.ids(|fabric| fabric.key.is_shared() == key.is_shared());
+        let of_ucx = |fabric: &Fabric| fabric.ucx().is_some();
+        let alike = self.list.ids(|fabric| of_ucx(fabric) && fabric.key.is_shared() == key.is_shared());
         let known = alike.iter().find(|id| self.list.get(**id).is_some_and(|fabric| fabric.key == *key));
         let (limit, advice) = match (key.is_shared(), known) {
             (false, Some(known)) => return Ok(*known),
@@ -165,17 +141,18 @@ impl Fabrics {
         if alike.len() >= limit {
             return Err(Error::new(Status::LimitReached, advice));
         }
-        let mut worker: ucx::Worker<Span> = ucx::Worker::new(context.fabric(key)?)?;
+        let mut worker: Box<ucx::Worker<Span>> = Box::new(ucx::Worker::new(context.fabric(key)?)?);
         // Armed or not, an epoll set never reads: only whoever sleeps arms.
         self.watch(worker.event_source()?)?;
         worker.progress()?;
         let (reader, writer, abandoned) = (None, None, Vec::new());
-        Ok(self.list.insert(Fabric { key: key.clone(), worker, reader, writer, abandoned }))
+        let carrier = Carrier::Ucx(worker);
+        Ok(self.list.insert(Fabric { key: key.clone(), carrier, reader, writer, abandoned }))
     }
 
     /// Whether a fabric is a peer's own.
     pub fn is_own(&self, fabric: u64) -> bool {
-        self.list.get(fabric).is_some_and(|fabric| fabric.key.is_shared())
+        self.list.get(fabric).is_some_and(|fabric| fabric.key.is_shared() || fabric.stream().is_some())
     }
 
     /// Makes a ring for the short frames of a fabric's only peer: what that one needs to write to it.
@@ -213,7 +190,7 @@ impl Fabrics {
         for leaving in std::mem::take(&mut self.leaving) {
             let Some(fabric) = self.list.get(leaving.fabric) else { continue };
             let dead = leaving.is_process_gone();
-            if !dead && fabric.worker.in_flight() > 0 {
+            if !dead && fabric.is_in_use() {
                 self.leaving.push(leaving);
                 continue;
             }
@@ -221,12 +198,13 @@ impl Fabrics {
                 let _ = epoll::delete(&self.epoll, process);
             }
             if let Some(fabric) = self.list.remove(leaving.fabric) {
-                let _ = fabric.worker.event_source().map(|source| epoll::delete(&self.epoll, source));
                 let _ = fabric.reader.as_ref().map(|reader| epoll::delete(&self.epoll, reader.bell()));
-                if dead {
-                    fabric.worker.bereave()
-                } else {
-                    drop(fabric.worker)
+                match fabric.carrier {
+                    Carrier::Stream(_) => self.streams.count -= 1,
+                    Carrier::Ucx(worker) => {
+                        let _ = worker.event_source().map(|source| epoll::delete(&self.epoll, source));
+                        if dead { worker.bereave() } else { drop(worker) }
+                    }
                 }
                 gone.push(leaving);
             }
@@ -250,21 +228,31 @@ impl Fabrics {
     }
 
     pub fn address(&mut self, fabric: u64) -> Result<Vec<u8>> {
-        let address = self.of(fabric)?.worker.address()?;
+        let address = self.worker(fabric)?.address()?;
         if address.len() > limits::WORKER_ADDRESS {
             return Err(Error::new(Status::LimitReached, "UCX has too many devices: name the ones to use"));
         }
         Ok(address)
     }
 
-    pub fn connect(&mut self, fabric: u64, address: &[u8]) -> Result<EndpointId> {
-        self.of(fabric)?.worker.endpoint(address)
+    pub fn connect(&mut self, fabric: u64, address: &[u8]) -> Result<Endpoint> {
+        self.worker(fabric)?.endpoint(address).map(Endpoint::Ucx)
     }
 
     /// Closes an endpoint by force: everything on it ends soon.
-    pub fn disconnect(&mut self, fabric: u64, endpoint: EndpointId) {
+    pub fn disconnect(&mut self, fabric: u64, endpoint: Endpoint) {
         let Some(of) = self.list.get_mut(fabric) else { return };
-        if let Err(error) = of.worker.close(endpoint, ucx::Close::Force, Token::Frame.pack()) {
+        let closed = match (&mut of.carrier, endpoint) {
+            (Carrier::Ucx(worker), Endpoint::Ucx(id)) => {
+                worker.close(id, ucx::Close::Force, Token::Frame.pack()).map(drop)
+            }
+            (Carrier::Stream(stream), Endpoint::Stream) => {
+                stream.close();
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = closed {
             tracing::debug!(%error, "endpoint close");
         }
     }
@@ -272,12 +260,14 @@ impl Fabrics {
     /// Ends an endpoint whose peer is lost. With bytes that TCP has not taken it stays until UCX notices too, which is
     /// at once for a process that died: UCX 1.13 frees a connection that is closed by force under unsent bytes, and
     /// uses it once more when a peer that was stopped or cut off comes back.
-    pub fn abandon(&mut self, fabric: u64, endpoint: EndpointId) {
+    pub fn abandon(&mut self, fabric: u64, endpoint: Endpoint) {
         let Some(of) = self.list.get_mut(fabric) else { return };
-        if of.key.is_shared() || of.worker.in_flight_on(endpoint) == 0 {
-            return self.disconnect(fabric, endpoint);
+        match (of.ucx(), endpoint) {
+            (Some(worker), Endpoint::Ucx(id)) if !of.key.is_shared() && worker.in_flight_on(id) > 0 => {
+                of.abandoned.push(id);
+            }
+            _ => self.disconnect(fabric, endpoint),
         }
-        of.abandoned.push(endpoint);
     }
 
     /// Whether some endpoint was abandoned and UCX has not noticed yet.
@@ -291,16 +281,16 @@ impl Fabrics {
         let abandoned = &mut of.abandoned;
         let Some(at) = abandoned.iter().position(|one| *one == endpoint) else { return false };
         abandoned.swap_remove(at);
-        self.disconnect(fabric, endpoint);
+        self.disconnect(fabric, Endpoint::Ucx(endpoint));
         true
     }
 
     /// Makes UCX go on; whether there is something to take, or UCX is busy.
     #[inline]
     pub fn progress(&mut self, fabric: u64) -> bool {
-        let Some(of) = self.list.get_mut(fabric) else { return false };
-        match of.worker.progress() {
-            Ok(events) => events > 0 || of.worker.has_news(),
+        let Some(worker) = self.list.get_mut(fabric).and_then(Fabric::ucx_mut) else { return false };
+        match worker.progress() {
+            Ok(events) => events > 0 || worker.has_news(),
             Err(error) => {
                 tracing::error!(%error, "UCX makes no progress");
                 self.defect = true;
@@ -311,18 +301,21 @@ impl Fabrics {
 
     #[inline]
     pub fn next_message(&mut self, fabric: u64, message: &mut Message) -> bool {
-        self.list.get_mut(fabric).is_some_and(|of| of.worker.next_message_into(message))
+        self.list
+            .get_mut(fabric)
+            .and_then(Fabric::ucx_mut)
+            .is_some_and(|worker| worker.next_message_into(message))
     }
 
     /// Whether something has ended that was not taken.
     #[inline]
     pub fn has_ends(&self, fabric: u64) -> bool {
-        self.list.get(fabric).is_some_and(|of| of.worker.has_ends())
+        self.list.get(fabric).and_then(Fabric::ucx).is_some_and(ucx::Worker::has_ends)
     }
 
     #[inline]
     pub fn next_completed(&mut self, fabric: u64) -> Option<Ended> {
-        let done = self.list.get_mut(fabric)?.worker.next_completed()?;
+        let done = self.list.get_mut(fabric)?.ucx_mut()?.next_completed()?;
         Some(Ended {
             token: Token::unpack(done.token),
             kind: done.kind,
@@ -333,63 +326,22 @@ impl Fabrics {
 
     #[inline]
     pub fn next_failure(&mut self, fabric: u64) -> Option<(EndpointId, UcsStatus)> {
-        self.list.get_mut(fabric)?.worker.next_failure()
-    }
-
-    /// Sends a frame alone; see [`ucx::Worker::send_short`].
-    #[inline]
-    pub fn send_short(
-        &mut self,
-        fabric: u64,
-        endpoint: EndpointId,
-        frame: &[u8],
-        token: Token,
-    ) -> Option<bool> {
-        self.list.get_mut(fabric)?.worker.send_short(endpoint, frame, token.pack())
-    }
-
-    /// Sends a frame by the peer's ring; `false` when there is none, or no room in it.
-    #[inline]
-    pub fn put_short(&mut self, fabric: u64, frame: &[u8]) -> bool {
-        let writer = self.list.get_mut(fabric).and_then(|of| of.writer.as_mut());
-        writer.is_some_and(|writer| writer.put(frame))
-    }
-
-    /// Sends a frame, with bytes beside it or without.
-    pub fn send(
-        &mut self,
-        fabric: u64,
-        endpoint: EndpointId,
-        frame: &[u8],
-        span: Option<Span>,
-        token: Token,
-    ) -> std::result::Result<Started, Status> {
-        let of = self.list.get_mut(fabric).ok_or(Status::ConnectionLost)?;
-        started(of.worker.send(endpoint, frame, span, token.pack(), Protocol::Auto))
-    }
-
-    /// Fetches what a sender holds.
-    pub fn receive(
-        &mut self,
-        fabric: u64,
-        data: Data,
-        into: Span,
-        token: Token,
-    ) -> std::result::Result<Started, Status> {
-        let Data::Rendezvous(held) = data else { return Err(Status::Internal) };
-        let of = self.list.get_mut(fabric).ok_or(Status::ConnectionLost)?;
-        started(of.worker.receive(held, into, token.pack()))
+        self.list.get_mut(fabric)?.ucx_mut()?.next_failure()
     }
 
     /// The UCX worker itself, for remote memory access.
     pub fn worker(&mut self, fabric: u64) -> std::result::Result<&mut ucx::Worker<Span>, Status> {
-        self.list.get_mut(fabric).map(|of| &mut of.worker).ok_or(Status::ConnectionLost)
+        self.list.get_mut(fabric).and_then(Fabric::ucx_mut).ok_or(Status::ConnectionLost)
     }
 
     /// Asks every fabric for a wake-up; `false` if one has work to do first.
     pub fn arm(&mut self) -> Result<bool> {
+        if !self.arm_streams()? {
+            return Ok(false);
+        }
         self.list.values_mut().try_fold(true, |armed, fabric| {
-            let quiet = armed && fabric.worker.arm()?;
+            let Some(worker) = fabric.ucx_mut() else { return Ok(armed) };
+            let quiet = armed && worker.arm()?;
             Ok(quiet && fabric.reader.as_mut().is_none_or(RingReader::arm))
         })
     }
@@ -448,19 +400,5 @@ pub(super) fn started<M>(outcome: ucx::Started<M>) -> std::result::Result<Starte
         ucx::Started::Done(_) => Ok(Started::Done),
         ucx::Started::Pending => Ok(Started::Pending),
         ucx::Started::Failed(error, _) => Err(lost_status(error.status)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Token;
-
-    #[test]
-    fn tokens_survive_the_way_through_ucx() {
-        let id = ((1 << 29) - 1) << 32 | 7;
-        for token in [Token::Op(id), Token::Flushed(id), Token::Incoming(id), Token::Served(id), Token::Frame]
-        {
-            assert_eq!(Token::unpack(token.pack()), token);
-        }
     }
 }

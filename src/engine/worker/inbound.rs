@@ -11,6 +11,7 @@ use zerocopy::IntoBytes;
 use super::Worker;
 use super::channel::Channel;
 use super::core::Core;
+use super::data::Data;
 use super::fabric::{Started, Token};
 use super::fair::Queues;
 use super::message::Incoming;
@@ -26,7 +27,6 @@ use crate::engine::session::Session;
 use crate::limits;
 use crate::status::Status;
 use crate::telemetry::Count;
-use crate::ucx::Data;
 
 /// Request ids of peers: they choose them, but no more than a session's calls in flight.
 #[derive(Default)]
@@ -102,7 +102,8 @@ impl Worker {
         if self.mode == Mode::Polled
             && let Some(mut core) = self.core.try_lock()
         {
-            return core.answer(answer);
+            core.answer(answer);
+            return core.fabrics.flush();
         }
         // Of a closed worker the answer is dropped, and the call with it.
         let _ = self.answers.push(answer);
@@ -137,7 +138,7 @@ impl Core {
         inline: &[u8],
         data: Data,
     ) {
-        let length = (inline.len() + data.len()) as u64;
+        let length = (inline.len() as u64).saturating_add(data.len());
         let one_way = kind == Kind::OneWay;
         let mut call = match self.admit(peer, frame, header, length, one_way) {
             Ok(call) => call,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 use super::core::Core;
-use super::fabric::Started;
 use super::fabric::Token;
+use super::fabric::{Endpoint, Started};
 use super::mapped;
 use super::pending::{Outcome, Pending};
 use super::work::{Local, Work};
@@ -254,7 +254,9 @@ impl Core {
         };
         let (fabric, endpoint) = (peer.fabric, peer.open_endpoint());
         let quiet = peer.channels.get(number).is_some_and(|channel| channel.flushes.flush(id));
-        if let (true, Some(endpoint)) = (self.fabrics.key(fabric).is_some_and(|key| key.rma), endpoint) {
+        if let (true, Some(Endpoint::Ucx(endpoint))) =
+            (self.fabrics.key(fabric).is_some_and(|key| key.rma), endpoint)
+        {
             self.flush_rma(id, fabric, endpoint);
         }
         if quiet {

@@ -64,6 +64,13 @@ impl Core {
         self.peer_failed(id, &status.into());
     }
 
+    /// Ends a peer that never came up: who waits for it hears why.
+    pub(super) fn drop_peer_for(&mut self, id: u64, error: &Error) {
+        let granted = self.peers.get(id).map_or(0, |peer| peer.granted);
+        self.context.unreserve_granted(granted);
+        self.peer_failed(id, error);
+    }
+
     /// UCX gave up a peer's endpoint: its worker has closed, or its process is gone. The control connection says which,
     /// mostly at once; who waits for it longer than a moment is lost. The link may carry other workers, and stays.
     pub(super) fn suspect(&mut self, id: u64) {

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::Worker;
 use super::channel::Arriving;
 use super::core::Core;
+use super::data::Data;
 use super::fabric::{Started, Token};
 use super::pending::{Outcome, Pending};
 use super::work::Local;
@@ -22,7 +23,6 @@ use crate::engine::session::Session;
 use crate::limits;
 use crate::status::Status;
 use crate::telemetry::Count;
-use crate::ucx::Data;
 
 /// A payload that has arrived and has no memory of ours yet.
 pub(super) enum Held {
@@ -36,7 +36,7 @@ impl Held {
     fn len(&self) -> u64 {
         match self {
             Held::Inline(bytes) => bytes.len() as u64,
-            Held::Beside(_, data) => data.len() as u64,
+            Held::Beside(_, data) => data.len(),
         }
     }
 }
@@ -199,7 +199,7 @@ impl Core {
 
     /// A message has arrived.
     pub(super) fn message_came(&mut self, fabric: u64, peer: u64, number: u32, inline: &[u8], data: Data) {
-        let length = (inline.len() + data.len()) as u64;
+        let length = (inline.len() as u64).saturating_add(data.len());
         if length > self.context.options().max_message {
             drop(data);
             return self.break_peer(peer, Status::Protocol);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use super::core::Core;
-use super::fabric::{Started, Token, started};
+use super::fabric::{Endpoint, Started, Token, started};
 use super::pending::Outcome;
 use super::work::Local;
 use crate::engine::options::way;
@@ -51,7 +51,10 @@ impl Core {
         let (index, _) = pending.session.place();
         let peer = self.peers.id_at(index).ok_or(Status::ConnectionLost)?;
         let to = self.peers.get(peer).ok_or(Status::ConnectionLost)?;
-        let (fabric, endpoint) = (to.fabric, to.open_endpoint().ok_or(Status::ConnectionLost)?);
+        let fabric = to.fabric;
+        let Endpoint::Ucx(endpoint) = to.open_endpoint().ok_or(Status::ConnectionLost)? else {
+            return Err(Status::Unsupported);
+        };
         let rkey = self.rkey(fabric, endpoint, region, rkey)?;
         let pending = self.ops.get_mut(id).ok_or(Status::Internal)?;
         let remote = address + pending.region_offset;

@@ -1,7 +1,9 @@
 //! A round of progress: what other threads want, what the control thread tells, what rings and UCX brought, what is due.
 
 use super::core::Core;
+use super::data::{Data, Rendezvous};
 use super::{Order, Worker};
+use crate::status::Status;
 use crate::telemetry::Count;
 
 /// Orders taken in one round, so that a busy submitter does not starve progress.
@@ -78,8 +80,13 @@ impl Core {
         if self.fabrics.has_leaving() {
             self.sweep_fabrics();
         }
+        self.fabrics.look();
         for place in 0..self.fabrics.places() {
             let Some(fabric) = self.fabrics.at(place) else { continue };
+            if self.fabrics.is_stream(fabric) {
+                busy |= self.progress_stream(fabric);
+                continue;
+            }
             let news = self.fabrics.progress(fabric);
             // Before what UCX brought: a frame of the ring that was sent first is seen first.
             busy |= self.take_shorts(fabric);
@@ -105,6 +112,56 @@ impl Core {
             }
         }
         busy
+    }
+
+    /// A turn of a stream: what waits is sent, what came is taken, what that makes us say is sent.
+    fn progress_stream(&mut self, fabric: u64) -> bool {
+        self.fabrics.begin_turn(fabric);
+        let mut busy = false;
+        while let Some(mut frame) = self.short.take() {
+            let came = self.fabrics.next_streamed(fabric, &mut frame);
+            let known = match came {
+                None => {
+                    self.short = Some(frame);
+                    break;
+                }
+                Some((length, None)) => {
+                    let bytes = &frame[..length];
+                    self.receive_short(fabric, bytes) || self.receive_frame(fabric, bytes, Data::None)
+                }
+                Some((length, Some(payload))) => {
+                    let data = Data::Rendezvous(Rendezvous::Stream(payload));
+                    self.receive_frame(fabric, &frame[..length], data)
+                }
+            };
+            self.short = Some(frame);
+            busy = true;
+            if !known {
+                self.context.meter().add(Count::Refused, 1);
+                self.stream_failed(fabric, Status::Protocol);
+                break;
+            }
+        }
+        while let Some(ended) = self.fabrics.next_stream_end(fabric) {
+            self.ucx_completed(ended);
+            busy = true;
+        }
+        if let Some(status) = self.fabrics.stream_failure(fabric) {
+            self.stream_failed(fabric, status);
+        }
+        self.fabrics.flush();
+        self.fabrics.end_turn(fabric) || busy
+    }
+
+    /// A stream has ended, or brought what is none of ours.
+    fn stream_failed(&mut self, fabric: u64, status: Status) {
+        for id in self.peers.ids(|peer| peer.fabric == fabric) {
+            tracing::debug!(%status, "stream failed");
+            match status {
+                Status::Protocol => self.break_peer(id, status),
+                _ => self.suspect(id),
+            }
+        }
     }
 
     /// Takes what came by the ring of a peer on this host.

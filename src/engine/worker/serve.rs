@@ -3,6 +3,7 @@
 use zerocopy::IntoBytes;
 
 use super::core::Core;
+use super::data::Data;
 use super::fabric::{Started, Token};
 use super::message::Incoming;
 use super::work::Local;
@@ -11,7 +12,6 @@ use crate::engine::frame::{Access, Frame, Kind, Operands};
 use crate::engine::key::{Rights, Secret};
 use crate::limits;
 use crate::status::Status;
-use crate::ucx::Data;
 
 impl Core {
     /// Serves one access and answers it exactly once.
@@ -70,7 +70,7 @@ impl Core {
 
     fn serve_put(&mut self, fabric: u64, peer: u64, frame: &Frame, header: &[u8], inline: &[u8], data: Data) {
         let landed = self.granted(header, Rights::WRITE).and_then(|(span, access)| {
-            let came = inline.len() as u64 + data.len() as u64;
+            let came = inline.len() as u64 + data.len();
             if came != access.length.get() { Err(Status::Protocol) } else { Ok(span) }
         });
         let span = match landed {

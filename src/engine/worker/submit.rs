@@ -34,6 +34,7 @@ impl Worker {
             }
             if core.send_request(self, request) || core.call_request(self, request) {
                 core.bump(Count::Submitted, 1);
+                core.fabrics.flush();
                 return (1, Status::Ok);
             }
             self.taken(1, true);
@@ -75,6 +76,9 @@ impl Worker {
                 None => self.meter.handed_over(queued),
             }
         }
+        if let Some(core) = &mut core {
+            core.fabrics.flush();
+        }
         self.deliver(finished);
         (accepted, refused)
     }
@@ -104,6 +108,7 @@ impl Worker {
         {
             core.take_orders(self);
             core.obey(order);
+            core.fabrics.flush();
             return Ok(());
         }
         self.push(order)
