@@ -109,10 +109,8 @@ impl Reactor {
             Command::OfferRing { link, route, ends } => {
                 self.on(&link, |peer, core| peer.offer_ring(core, route, ends));
             }
-            Command::ExpectStream { link, route, inbox, ticket } => {
-                if self.alive(&link).is_ok() {
-                    self.expect_stream(link, route, inbox, ticket);
-                }
+            Command::ExpectStream { link, route, inbox, ticket } if self.alive(&link).is_ok() => {
+                self.expect_stream(link, route, inbox, ticket);
             }
             Command::OpenStream { link, route, inbox, ticket } => match self.alive(&link) {
                 Ok(_) => self.open_stream(link, route, inbox, &ticket),

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use super::wire::Comes;
+use super::wire::{Comes, Word};
 use super::*;
 use crate::engine::frame::{Compact, Frame, Kind};
 use crate::engine::pool::Pool;
@@ -320,8 +320,25 @@ fn bytes_that_are_none_of_ours_end_the_stream() {
     wire::put_piece(&mut more_than_announced, 11);
     let mut unannounced = Vec::new();
     wire::put_piece(&mut unannounced, 1);
-    let lies =
-        [b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![0; 8], more_than_announced, unannounced, vec![0xFF; 64]];
+    let word = |word| {
+        let mut out = Vec::new();
+        wire::put_word(&mut out, word, 0);
+        out
+    };
+    let mut unasked = Vec::new();
+    wire::put_frame(&mut unasked, frame(0, 5).as_bytes(), Comes::Asked);
+    unasked.extend(word(Word::Comes));
+    let lies = [
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        vec![0; 8],
+        vec![0xFF; 64],
+        more_than_announced,
+        unannounced,
+        unasked,
+        word(Word::Fetch),
+        word(Word::Refuse),
+        word(Word::Comes),
+    ];
     for lie in lies {
         let (mut hostile, there) = connection();
         let mut stream = Stream::new(OwnedFd::from(there), Vec::new());

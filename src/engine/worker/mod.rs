@@ -187,17 +187,23 @@ impl Worker {
 
     fn poll_core(&self, timeout: Option<Duration>, out: &mut [Completion]) -> Result<usize> {
         let mut core = self.core.lock();
-        let mut waiting: Option<(Instant, Option<Instant>)> = None;
+        let mut waiting: Option<Option<Instant>> = None;
+        let mut idle: Option<Instant> = None;
         let (mut rounds, mut watching) = (0u32, false);
         loop {
             let open = self.state_status().map_err(Error::from);
-            if let Err(error) = open.and_then(|()| self.round(&mut core, watching)) {
-                // Of a poisoned worker the ends of its requests are left to take.
-                if error.status == Status::Panic {
-                    core.fail_everything(self, Status::Panic);
+            match open.and_then(|()| self.round(&mut core, watching)) {
+                // Who serves others is not idle, though nothing completes.
+                Ok(true) => idle = None,
+                Ok(false) => {}
+                Err(error) => {
+                    // Of a poisoned worker the ends of its requests are left to take.
+                    if error.status == Status::Panic {
+                        core.fail_everything(self, Status::Panic);
+                    }
+                    let taken = core.take_completions(self, out);
+                    return if taken > 0 { Ok(taken) } else { Err(error) };
                 }
-                let taken = core.take_completions(self, out);
-                return if taken > 0 { Ok(taken) } else { Err(error) };
             }
             let mut taken = core.take_completions(self, out);
             taken += self.take_calls(&mut core.calls, &mut out[taken..]);
@@ -210,11 +216,11 @@ impl Worker {
                 continue;
             }
             let now = Instant::now();
-            let (began, until) = *waiting.get_or_insert((now, timeout.and_then(|t| now.checked_add(t))));
+            let until = *waiting.get_or_insert_with(|| timeout.and_then(|t| now.checked_add(t)));
             if until.is_some_and(|until| now >= until) || self.ready.take_wake() {
                 return Ok(0);
             }
-            if now - began > self.spin {
+            if now - *idle.get_or_insert(now) > self.spin {
                 core.sleep(self, until.map(|until| until - now))?;
             }
         }

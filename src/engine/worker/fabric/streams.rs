@@ -1,5 +1,5 @@
 //! The streams among the fabrics: each is a fabric of its own, with one peer. A few are read again and again while
-//! somebody waits, and epoll watches them only while somebody sleeps: telling it of every segment that comes costs the
+//! somebody waits, and epoll watches them from the first sleep on: telling it of every segment that comes costs the
 //! sender. Of many, epoll says which have something.
 
 use std::os::fd::{AsFd, OwnedFd};
