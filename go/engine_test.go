@@ -136,7 +136,9 @@ func TestMessagesArriveInOrder(t *testing.T) {
 		p, ctx := dialled(t, options), patient(t)
 		sizes := []int{0, 1, inlineBytes, inlineBytes + 1, textMax, textMax + 1, 300_000}
 		const count = 700
+		sent := make(chan struct{})
 		go func() {
+			defer close(sent)
 			for i := range count {
 				text := bytes.Repeat([]byte{byte(i)}, sizes[i%len(sizes)])
 				if err := p.from.Send(ctx, text); err != nil {
@@ -160,6 +162,7 @@ func TestMessagesArriveInOrder(t *testing.T) {
 		if string(m.Bytes()) != "from a buffer" {
 			t.Fatal(string(m.Bytes()))
 		}
+		<-sent
 	})
 }
 

@@ -169,7 +169,7 @@ func (p *pump) finish(ctx context.Context, o *op, requests int) {
 	if p.lead(o.done) || !o.state.CompareAndSwap(opRunning, opParked) {
 		return
 	}
-	// Whoever gave the turn back last has seen that something is in flight, and told the poller.
+	p.poller.kick()
 	select {
 	case <-o.wake:
 	case <-ctx.Done():
