@@ -161,7 +161,8 @@ fn placed_answers_are_those_without_a_place() {
             for flags in [0, read::LIVE, read::STORED, read::STAT] {
                 reads.push((file_id(id), 0, 0, flags));
             }
-            for (offset, len) in [(0, 10), (0, 100_000), (7, 70_000), (65_536, 1 << 30), (0, 1 << 30), (1 << 21, 5)]
+            for (offset, len) in
+                [(0, 10), (0, 100_000), (7, 70_000), (65_536, 1 << 30), (0, 1 << 30), (1 << 21, 5)]
             {
                 reads.push((file_id(id), offset, len, read::RANGE));
             }
@@ -209,7 +210,9 @@ fn a_batch_at_its_place_is_the_same_answer() {
     let _writer = volume(dir.path());
     let fixture = fixture(dir.path());
     let number = fixture.lent();
-    for (room, unchecked) in [(ROOM, 0), (ROOM, read::UNCHECKED), (500_000, 0), (70_000, 0), (64, 0), (5000, 0)] {
+    for (room, unchecked) in
+        [(ROOM, 0), (ROOM, read::UNCHECKED), (500_000, 0), (70_000, 0), (64, 0), (5000, 0)]
+    {
         let mut builder = Builder::new();
         for id in [1, 2, 3, 99, 4, 22, 6, 7, 2, 2, 1] {
             assert!(builder.add(&file_id(id), 0, 0, 0));

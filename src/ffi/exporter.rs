@@ -11,8 +11,8 @@ use super::volume_types::*;
 use super::{guard, guard_close, handle};
 use crate::limits;
 use crate::needles::{
-    Exporter, ExporterOptions, FILE_ID, METHOD, METHOD_BATCH, METHOD_MEMORY, PLACE, PORT_OFFSET, READ_KEY, ReadKey, batch, needle,
-    read,
+    Exporter, ExporterOptions, FILE_ID, METHOD, METHOD_BATCH, METHOD_MEMORY, PLACE, PORT_OFFSET, READ_KEY,
+    ReadKey, batch, needle, read,
 };
 use crate::status::{Error, Result, Status};
 

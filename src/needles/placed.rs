@@ -104,7 +104,13 @@ impl Target {
 
     /// Reads what is asked for to its place, from `at` on. `None`: it is longer than the rest of the place, which is left
     /// as it was. Errors: those of [`Location::read`]; `Revoked`. After `Corrupted` and `Stale` the place may have changed.
-    pub fn read(&self, at: u64, ask: &Ask, location: &Location, options: &ReadOptions) -> Result<Option<Put>> {
+    pub fn read(
+        &self,
+        at: u64,
+        ask: &Ask,
+        location: &Location,
+        options: &ReadOptions,
+    ) -> Result<Option<Put>> {
         let room = self.length.saturating_sub(at);
         let wanted = ask.room(location.size());
         if wanted > NEARBY {

@@ -84,7 +84,9 @@ impl Lent {
         let region = handle::REGIONS.remove(completion.value);
         let Some(call) = self.importing.lock().remove(completion.user_data) else { return };
         let answer = match Status::from_i32(completion.status) {
-            Some(Status::Ok) => region.ok_or(Status::Internal.into()).and_then(|region| self.keep(&call, region)),
+            Some(Status::Ok) => {
+                region.ok_or(Status::Internal.into()).and_then(|region| self.keep(&call, region))
+            }
             status => Err(status.unwrap_or(Status::Internal).into()),
         };
         match answer {
@@ -117,7 +119,9 @@ impl Lent {
                 of_session.push(None);
                 of_session.len() - 1
             }
-            None => return Err(Error::new(Status::LimitReached, "a session lends that many memories at most")),
+            None => {
+                return Err(Error::new(Status::LimitReached, "a session lends that many memories at most"));
+            }
         };
         of_session[index] = Some(region);
         Ok(Header { offset: index as u64 + 1, len, ..Header::default() })

@@ -27,7 +27,9 @@ impl Span {
                 Ok(got) => done += got,
                 Err(_) => match std::io::Error::last_os_error() {
                     error if error.raw_os_error() == Some(libc::EINTR) => {}
-                    error if !wait && matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EOPNOTSUPP)) => {
+                    error
+                        if !wait && matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EOPNOTSUPP)) =>
+                    {
                         return Err(Status::NotReady.into());
                     }
                     error => return Err(Error::os("reading a file into a peer's memory", &error)),
