@@ -136,13 +136,13 @@ func TestMessagesArriveInOrder(t *testing.T) {
 		p, ctx := dialled(t, options), patient(t)
 		sizes := []int{0, 1, inlineBytes, inlineBytes + 1, textMax, textMax + 1, 300_000}
 		const count = 700
+		sent := make(chan error, 1)
 		go func() {
-			for i := range count {
-				text := bytes.Repeat([]byte{byte(i)}, sizes[i%len(sizes)])
-				if err := p.from.Send(ctx, text); err != nil {
-					t.Error(err)
-				}
+			var err error
+			for i := 0; i < count && err == nil; i++ {
+				err = p.from.Send(ctx, bytes.Repeat([]byte{byte(i)}, sizes[i%len(sizes)]))
 			}
+			sent <- err
 		}()
 		for i := range count {
 			m := must[Message](t)(p.at.Receive(ctx))
@@ -160,6 +160,7 @@ func TestMessagesArriveInOrder(t *testing.T) {
 		if string(m.Bytes()) != "from a buffer" {
 			t.Fatal(string(m.Bytes()))
 		}
+		ok(t, <-sent)
 	})
 }
 

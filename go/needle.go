@@ -135,8 +135,9 @@ func (o *NeedleOptions) call(fileID string) *Call {
 	return c
 }
 
-// ReadNeedle reads a needle, such as "3,01637037d6", from the exporter that the session goes to. Whole needles are checked
-// there; one that is longer than a message comes in parts and is checked here. Why one is not served is an *Error:
+// ReadNeedle reads a needle, such as "3,01637037d6", from the exporter that the session goes to. Whole needles are checked,
+// there or here; one that is longer than a message comes in parts. On one host the exporter puts it straight into memory of
+// the session's, up to 64 MiB of results that are not released. Why one is not served is an *Error:
 // StatusNotFound, StatusDeleted, StatusCookieMismatch, StatusExpired, StatusIneligible (use HTTP), StatusCorrupted,
 // StatusStale and StatusBusy (try again, or use HTTP), StatusOutOfRange, StatusUnauthorized.
 func (s *Session) ReadNeedle(ctx context.Context, fileID string, options NeedleOptions) (Needle, error) {

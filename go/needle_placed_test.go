@@ -32,6 +32,22 @@ func placed(t *testing.T, options Options) placedPair {
 	return placedPair{client, must[*Session](t)(client.Dial(patient(t), x.Address())), x, w}
 }
 
+// slotsInUse counts what a session's results still have of what it lent.
+func slotsInUse(s *Session) (used int) {
+	s.lent.mu.Lock()
+	defer s.lent.mu.Unlock()
+	for _, free := range s.lent.free {
+		seen := make(map[*block]bool)
+		for _, t := range free {
+			if !seen[t.block] {
+				seen[t.block] = true
+				used += t.block.used
+			}
+		}
+	}
+	return used
+}
+
 func TestPlacedNeedlesOfEveryLength(t *testing.T) {
 	everyWay(t, func(t *testing.T, options Options) {
 		p, ctx := placed(t, options), patient(t)

@@ -169,7 +169,7 @@ func (p *pump) finish(ctx context.Context, o *op, requests int) {
 	if p.lead(o.done) || !o.state.CompareAndSwap(opRunning, opParked) {
 		return
 	}
-	// Whoever gave the turn back last has seen that something is in flight, and told the poller.
+	p.poller.kick()
 	select {
 	case <-o.wake:
 	case <-ctx.Done():
@@ -178,8 +178,8 @@ func (p *pump) finish(ctx context.Context, o *op, requests int) {
 	}
 }
 
-// lead polls in this goroutine until `enough`, at most for the spin time, if nobody else does. The turn is kept meanwhile:
-// what others queue interrupts a poll and is submitted by the next.
+// lead polls in this goroutine until `enough`, which is not asked again then, at most for the spin time, if nobody else does.
+// The turn is kept meanwhile: what others queue interrupts a poll and is submitted by the next.
 func (p *pump) lead(enough func() bool) bool {
 	if enough() {
 		return true
@@ -195,7 +195,12 @@ func (p *pump) lead(enough func() bool) bool {
 	if p.spin < 0 {
 		rounds = 1
 	}
-	for p.serve(rounds); !p.dead && !enough(); p.serve(rounds) {
+	done := false
+	for !done && !p.dead {
+		p.serve(rounds)
+		if done = enough(); done {
+			break
+		}
 		now := time.Now()
 		if until.IsZero() {
 			until = now.Add(p.spin)
@@ -205,7 +210,7 @@ func (p *pump) lead(enough func() bool) bool {
 		}
 	}
 	p.release()
-	return enough()
+	return done || enough()
 }
 
 // flush submits what is queued.
