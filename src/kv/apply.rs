@@ -285,7 +285,9 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         let tree = self.tree;
         let page = tree.sound(&loaded, DataPage::parse(loaded.bytes.as_ref()))?;
         let links = tree.sound(&loaded, page.previous().and_then(|previous| Ok((previous, page.next()?))))?;
-        let mut made = Replacement::new(Some(id), from, links, self.tables.pop().unwrap_or_default());
+        let mut table = self.tables.pop().unwrap_or_default();
+        table.clear();
+        let mut made = Replacement::new(Some(id), from, links, table);
         let mut packer = self.packer();
         let mut keys = std::mem::take(&mut self.keys);
         let entries = tree.sound(&loaded, page.all(&mut keys))?;
@@ -343,19 +345,6 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
             self.keys = keys;
             return Ok(None);
         }
-        let children = self.end(id, made, packer, has_next).await?;
-        self.keys = keys;
-        Ok(Some(children))
-    }
-
-    /// Ends the replacement of data page `id`: what is left becomes its last pages, or goes to the page after it.
-    async fn end(
-        &mut self,
-        id: PageId,
-        mut made: Replacement,
-        mut packer: Packer<'_>,
-        has_next: bool,
-    ) -> Result<ChildTable> {
         if packer.is_small() && has_next {
             self.carry = made.carry(packer);
             packer = self.packer();
@@ -364,11 +353,12 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
             self.emit(&mut made, cells).await?;
         }
         self.begin(&mut made).await?;
-        self.chain.end(self.tree).await?;
+        self.chain.end(tree).await?;
         if made.children.is_empty() {
             self.edit.free(id);
         }
-        Ok(made.children)
+        self.keys = keys;
+        Ok(Some(made.children))
     }
 
     fn packer<'b>(&self) -> Packer<'b> {
@@ -421,13 +411,7 @@ async fn level<S: Sink>(
 }
 
 impl Replacement {
-    fn new(
-        old: Option<PageId>,
-        from: Vec<u8>,
-        links: (PageId, PageId),
-        mut children: ChildTable,
-    ) -> Replacement {
-        children.clear();
+    fn new(old: Option<PageId>, from: Vec<u8>, links: (PageId, PageId), children: ChildTable) -> Replacement {
         Replacement { old, links, from, last: Vec::new(), begun: false, children }
     }
 

@@ -89,12 +89,13 @@ pub fn run(
         // turned.
         let mut did = reads.run(round) + writes.run(round);
         shard.hand_out();
-        let most = did + round;
-        while !closed && did < most && reads.room() > 0 {
+        let mut started = 0;
+        while !closed && started < round && reads.room() > 0 {
             let Some(work) = inbox.reads.pop() else { break };
             reads.start(serve(shard.clone(), Task::Request(work)));
-            did += 1;
+            started += 1;
         }
+        did += started;
         // Upkeep that is not under way keeps its places.
         let kept = UPKEEP - shard.chores.get().min(UPKEEP);
         while !closed && writes.room() > kept {
