@@ -301,7 +301,7 @@ mod tests {
         for page in [4, 2, 6, 9, 4] {
             space.hold(page);
         }
-        assert_eq!([space.take(), space.take(), space.take()], [5, 3, 10]);
+        assert_eq!([space.take(), space.take(), space.take()], [3, 5, 10]);
     }
 
     #[test]
