@@ -315,6 +315,34 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         Ok(made.children)
     }
 
+    /// A data page that is the one its index page means, and its links.
+    async fn whole(
+        &self,
+        child: &Child,
+        until: Option<&[u8]>,
+    ) -> Result<(Loaded<S::Bytes>, (PageId, PageId))> {
+        let loaded = self.tree.load(child.1).await?;
+        let page = self.tree.sound(&loaded, DataPage::parse(loaded.bytes.as_ref()))?;
+        let next = self.path.last().and_then(|level| level.children.get(level.done + 1));
+        let bounds = Bounds { from: &child.0, until, next: next.map(|next| next.1) };
+        self.tree.sound(&loaded, bounds.hold(&page))?;
+        let links = page.previous().and_then(|previous| Ok((previous, page.next()?)));
+        let links = self.tree.sound(&loaded, links)?;
+        Ok((loaded, links))
+    }
+
+    /// Begins with what the page before has left; whether it left anything.
+    async fn go_on(&mut self, made: &mut Replacement, packer: &mut Packer<'_>) -> Result<bool> {
+        let Some(carry) = self.carry.take() else { return Ok(false) };
+        made.from = carry.from;
+        for cell in carry.cells {
+            if let Some(cells) = packer.push(cell) {
+                self.emit(made, cells).await?;
+            }
+        }
+        Ok(true)
+    }
+
     /// Merges changes into a data page and returns what replaces it; itself if nothing took effect.
     async fn leaf(
         &mut self,
@@ -322,28 +350,15 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         until: Option<&[u8]>,
         changes: &[E::Change],
     ) -> Result<Vec<Child>> {
-        let loaded = self.tree.load(child.1).await?;
+        let (loaded, links) = self.whole(&child, until).await?;
         let tree = self.tree;
         let page = tree.sound(&loaded, DataPage::parse(loaded.bytes.as_ref()))?;
-        let next = self.path.last().and_then(|level| level.children.get(level.done + 1));
-        let bounds = Bounds { from: &child.0, until, next: next.map(|next| next.1) };
-        tree.sound(&loaded, bounds.hold(&page))?;
-        let links = tree.sound(&loaded, page.previous().and_then(|previous| Ok((previous, page.next()?))))?;
         let mut made = Replacement::new(Some(child.1), child.0.clone(), links);
         let mut packer = self.packer();
         let mut entries = tree.sound(&loaded, page.entries())?;
         let mut old = tree.sound(&loaded, entries.step())?;
         let mut changes = changes.iter().peekable();
-        let mut changed = false;
-        if let Some(carry) = self.carry.take() {
-            changed = true;
-            made.from = carry.from;
-            for cell in carry.cells {
-                if let Some(cells) = packer.push(cell) {
-                    self.emit(&mut made, cells).await?;
-                }
-            }
-        }
+        let mut changed = self.go_on(&mut made, &mut packer).await?;
         loop {
             let order = match (&old, changes.peek()) {
                 (Some(_), Some(change)) => entries.key().cmp(change.key()),
