@@ -57,10 +57,10 @@ fn trusted(page: &[u8], kind: Kind) {
         Kind::Data => {
             let page = DataPage::parse(page).unwrap();
             let mut entries = page.entries().unwrap();
-            while entries.step().unwrap().is_some() {
-                assert!(page.find(entries.key()).unwrap().is_some());
+            // But for the order of keys.
+            while let Ok(Some(_)) = entries.step() {
+                page.find(entries.key()).unwrap();
             }
-            page.edges().unwrap();
         }
         Kind::Inner | Kind::Leaf => {
             let page = IndexPage::parse(page).unwrap();

@@ -276,16 +276,36 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         Ok(made.children)
     }
 
+    /// The data page that the lowest level is at, if it is the one that level means, and its links.
+    async fn whole(&self, level: &Level) -> Result<(Loaded<S::Bytes>, (PageId, PageId))> {
+        let loaded = self.tree.load(level.current()).await?;
+        let page = self.tree.sound(&loaded, DataPage::parse(loaded.bytes.as_ref()))?;
+        self.tree.sound(&loaded, level.current_bounds().hold(&page))?;
+        let links = page.previous().and_then(|previous| Ok((previous, page.next()?)));
+        let links = self.tree.sound(&loaded, links)?;
+        Ok((loaded, links))
+    }
+
+    /// Begins with what the page before has left; whether it left anything.
+    async fn go_on(&mut self, made: &mut Replacement, packer: &mut Packer<'_>) -> Result<bool> {
+        let Some(carry) = self.carry.take() else { return Ok(false) };
+        made.from = carry.from;
+        for cell in carry.cells {
+            if let Some(cells) = packer.push(cell) {
+                self.emit(made, cells).await?;
+            }
+        }
+        Ok(true)
+    }
+
     /// Merges changes into the data page that the lowest level is at and returns what replaces it; None if nothing took
     /// effect.
     async fn leaf(&mut self, changes: &[E::Change]) -> Result<Option<ChildTable>> {
         let Some(level) = self.path.last() else { return Ok(None) };
         let (id, from, has_next) = (level.current(), level.current_from().to_vec(), level.has_next());
-        let loaded = self.tree.load(id).await?;
+        let (loaded, links) = self.whole(level).await?;
         let tree = self.tree;
         let page = tree.sound(&loaded, DataPage::parse(loaded.bytes.as_ref()))?;
-        tree.sound(&loaded, level.current_bounds().hold(&page))?;
-        let links = tree.sound(&loaded, page.previous().and_then(|previous| Ok((previous, page.next()?))))?;
         let mut table = self.tables.pop().unwrap_or_default();
         table.clear();
         let mut made = Replacement::new(Some(id), from, links, table);
@@ -294,16 +314,7 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         let entries = tree.sound(&loaded, page.all(&mut keys))?;
         let mut old = entries.iter().map(|(key, entry)| (&keys[key.clone()], entry)).peekable();
         let mut changes = changes.iter().peekable();
-        let mut changed = false;
-        if let Some(carry) = self.carry.take() {
-            changed = true;
-            made.from = carry.from;
-            for cell in carry.cells {
-                if let Some(cells) = packer.push(cell) {
-                    self.emit(&mut made, cells).await?;
-                }
-            }
-        }
+        let mut changed = self.go_on(&mut made, &mut packer).await?;
         loop {
             let order = match (old.peek(), changes.peek()) {
                 (Some((key, _)), Some(change)) => key.cmp(&change.key()),

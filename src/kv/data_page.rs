@@ -109,7 +109,7 @@ impl<'a> DataPage<'a> {
 }
 
 /// An entry, whether it is at a restart point, and how its key follows from the one before: shared bytes, others.
-type Raw<'a> = (Entry<'a>, bool, usize, &'a [u8]);
+pub(super) type Raw<'a> = (Entry<'a>, bool, usize, &'a [u8]);
 
 /// The entries of a data page from one restart point on.
 #[derive(Clone, Debug)]
@@ -128,7 +128,7 @@ impl<'a> Entries<'a> {
 
     /// The next entry, without its key.
     #[inline]
-    fn raw(&mut self) -> Decoded<Option<Raw<'a>>> {
+    pub(super) fn raw(&mut self) -> Decoded<Option<Raw<'a>>> {
         let at = self.walk.reader.at();
         if self.walk.at_end()? {
             return Ok(None);

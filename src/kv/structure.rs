@@ -7,7 +7,7 @@ use super::overflow::OverflowPage;
 use super::page::{self, Kind, NONE};
 
 /// Verifies a page's checksum, then all that can be known from the page alone: that its lengths, offsets and integers
-/// stay inside, restart points are where coding restarts, keys ascend, and pages and pointers can be.
+/// stay inside, restart points are where coding restarts, separators ascend, and pages and pointers can be.
 pub fn verify(page: &[u8]) -> Decoded<()> {
     page::verify(page)?;
     match page::kind(page)? {
@@ -32,11 +32,16 @@ fn index(page: &[u8]) -> Decoded<()> {
     Ok(())
 }
 
+/// Not the order of keys: whoever walks over them sees to it, and a point read only ever misses a key of this page.
 fn data(page: &[u8]) -> Decoded<()> {
     let mut entries = DataPage::parse(page)?.entries()?;
-    let mut first = true;
-    while let Some(entry) = entries.step()? {
-        if std::mem::take(&mut first) && entries.key().is_empty() {
+    let mut last = 0;
+    while let Some((entry, restart, shared, suffix)) = entries.raw()? {
+        if shared > last || (restart && shared != 0) {
+            return Err(Damage::new(entry.at, "a key shares more than there is"));
+        }
+        last = shared + suffix.len();
+        if last == 0 {
             return Err(Damage::new(entry.at, "a key is empty"));
         }
         if entry.descriptor.overflow && (entry.content.is_empty() || !entry.content.len().is_multiple_of(4)) {
