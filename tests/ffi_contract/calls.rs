@@ -196,6 +196,14 @@ pub const CALLS: &[Call] = &[
         let mut out = 0;
         unsafe { rde_kv_archive(rde_kv { id }, bytes("t"), 0, bytes("a"), &mut out, null_mut()) }
     }),
+    ("rde_kv_branch", KV, |id| {
+        let mut out = 0;
+        unsafe { rde_kv_branch(rde_kv { id }, bytes("t"), 0, bytes("b"), &mut out, null_mut()) }
+    }),
+    ("rde_kv_branches", KV, |id| {
+        let mut len = 0;
+        unsafe { rde_kv_branches(rde_kv { id }, 0, null_mut(), 0, &mut len, null_mut()) }
+    }),
     ("rde_kv_names", KV, |id| {
         let mut len = 0;
         unsafe { rde_kv_names(rde_kv { id }, 0, null_mut(), 0, &mut len, null_mut()) }
