@@ -1590,7 +1590,7 @@ rde_status rde_listener_address(rde_listener listener,
  * Completion: none; events of sessions accepted before may still follow.
  * Returns: OK; STALE_HANDLE: closed before.
  * Threads: any; not from a signal handler.
- * Blocks: never.
+ * Blocks: until the address is free, which takes microseconds; a second at most.
  * On failure: nothing has changed.
  * Since: 0.1
  */

@@ -75,7 +75,7 @@ pub unsafe extern "C" fn rde_listener_address(
 /// Completion: none; events of sessions accepted before may still follow.
 /// Returns: OK; STALE_HANDLE: closed before.
 /// Threads: any; not from a signal handler.
-/// Blocks: never.
+/// Blocks: until the address is free, which takes microseconds; a second at most.
 /// On failure: nothing has changed.
 /// Since: 0.1
 #[unsafe(no_mangle)]

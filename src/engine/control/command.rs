@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use super::link::Link;
 use super::listener::Sockets;
@@ -19,6 +20,8 @@ pub(crate) enum Command {
     },
     CloseListener {
         id: u32,
+        /// Dropped when its sockets are closed.
+        closed: Sender<()>,
     },
     Dial {
         address: String,

@@ -39,7 +39,9 @@ mod tests;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -72,6 +74,9 @@ pub struct Control {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
+
+/// How long closing a listener waits for its sockets to be closed.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// A bound address. It accepts until [`Control::close_listener`] or the end of the control.
 #[derive(Debug)]
@@ -149,9 +154,19 @@ impl Control {
     }
 
     /// Stops accepting on the listener and removes its socket file. Links that it accepted stay; attaches over them
-    /// are refused from now on.
+    /// are refused from now on. When it returns the address is free, unless the control thread takes longer than
+    /// [`CLOSING`].
     pub fn close_listener(&self, listener: &Listener) {
-        self.ask(Command::CloseListener { id: listener.id });
+        let (closed, wait) = mpsc::channel();
+        self.ask(Command::CloseListener { id: listener.id, closed });
+        if !self.is_own_thread() {
+            let _ = wait.recv_timeout(CLOSING);
+        }
+    }
+
+    fn is_own_thread(&self) -> bool {
+        let thread = self.thread.lock();
+        thread.as_ref().is_some_and(|thread| thread.thread().id() == std::thread::current().id())
     }
 
     /// Asks for a link to `address`. Answered by [`Notice::LinkUp`] or [`Notice::DialFailed`] with `token`, within

@@ -305,7 +305,10 @@ impl Reactor {
             Command::Listen { id, sockets, inbox, user_data } => {
                 self.add_listener(id, sockets, inbox, user_data)
             }
-            Command::CloseListener { id } => self.remove_listener(id),
+            Command::CloseListener { id, closed } => {
+                self.remove_listener(id);
+                drop(closed);
+            }
             Command::Dial { address, answer } => self.dial(&address, answer),
             Command::Resolved { dial, result } => self.on_resolved(dial, result),
             Command::Forget { inbox } => self.forget(&inbox),
