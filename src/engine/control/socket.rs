@@ -84,7 +84,18 @@ pub(super) fn tune_tcp(socket: &OwnedFd, keepalive: Duration) -> rustix::io::Res
 /// read for a while, because its owner computes, must not end it.
 pub(super) fn tune_stream(socket: &OwnedFd) -> rustix::io::Result<()> {
     sockopt::set_tcp_nodelay(socket, true)?;
-    sockopt::set_tcp_user_timeout(socket, 0)
+    sockopt::set_tcp_user_timeout(socket, 0)?;
+    if stays_here(socket) {
+        // BBR, a common default, paces with timers, which halves what a host moves to itself. Always there; where it is not
+        // allowed, the default stays.
+        let _ = sockopt::set_tcp_congestion(socket, "reno");
+    }
+    Ok(())
+}
+
+/// Whether both ends have one address: nothing between them can be congested.
+fn stays_here(socket: &OwnedFd) -> bool {
+    matches!(addresses(socket), (Some(ours), Some(theirs)) if ours.ip() == theirs.ip())
 }
 
 /// A listening TCP socket.

@@ -38,10 +38,6 @@ pub(super) struct Ended {
     pub good: bool,
 }
 
-/// Empty reads in a row, in the middle of a payload, before others have their turn: some 10 µs. Reading at once moves the
-/// work of TCP's receiving half from the sender's processor to ours.
-const PATIENCE: u32 = 32;
-
 /// What a sleeper waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Interest {
@@ -62,8 +58,6 @@ pub(super) struct Stream {
     failure: Option<Status>,
     /// Bytes that may be received in this turn.
     turn: usize,
-    /// Empty reads that may follow in this turn.
-    patience: u32,
     /// Whether a read in this turn said that there is no more.
     dry: bool,
     /// Whether bytes moved in this turn.
@@ -82,7 +76,6 @@ impl Stream {
             ended: VecDeque::new(),
             failure: None,
             turn: 0,
-            patience: 0,
             dry: false,
             moved: false,
             interest: Interest { read: true, write: false },
@@ -134,7 +127,7 @@ impl Stream {
 
     /// A new turn of receiving; `ready`: there may be something to read.
     pub fn begin_turn(&mut self, ready: bool) {
-        (self.turn, self.patience, self.dry, self.moved) = (TURN, PATIENCE, !ready, false);
+        (self.turn, self.dry, self.moved) = (TURN, !ready, false);
         self.receiver.refuse_dropped(&mut self.sender);
         self.flush();
     }
@@ -165,14 +158,9 @@ impl Stream {
             Ok(Pulled::Bytes(count, more)) => {
                 self.moved = true;
                 self.turn = self.turn.saturating_sub(count);
-                self.patience = PATIENCE;
-                self.dry = !more && !self.receiver.is_amid();
+                self.dry = !more;
             }
-            Ok(Pulled::Nothing) => self.dry = true,
-            Err(Errno::AGAIN) => {
-                self.patience = self.patience.saturating_sub(1);
-                self.dry = self.patience == 0 || !self.receiver.is_amid();
-            }
+            Ok(Pulled::Nothing) | Err(Errno::AGAIN) => self.dry = true,
             Err(Errno::INTR) => {}
             Err(_) => self.fail(Status::ConnectionLost),
         }

@@ -103,11 +103,6 @@ impl Receiver {
         self.piece > 0 && self.incoming.front().is_some_and(Incoming::is_stuck)
     }
 
-    /// Whether a piece has begun whose bytes have a place to go.
-    pub fn is_amid(&self) -> bool {
-        self.piece > 0 && !self.is_stuck()
-    }
-
     /// Copies the next frame into `into`, if it has come: its length, and the payload that it announces.
     #[inline]
     pub fn take(
