@@ -141,3 +141,27 @@ pub(super) fn credentials(socket: &OwnedFd) -> Option<Credentials> {
 fn stream(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
     socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    #[cfg_attr(miri, ignore = "system calls")]
+    fn a_stream_within_the_host_is_not_paced() {
+        let allowed = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_allowed_congestion_control");
+        let allowed = allowed.is_ok_and(|names| names.split_whitespace().any(|name| name == "reno"));
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let dialled = OwnedFd::from(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+            let accepted = OwnedFd::from(listener.accept().unwrap().0);
+            let default = sockopt::tcp_congestion(&dialled).unwrap();
+            for socket in [dialled, accepted] {
+                tune_stream(&socket).unwrap();
+                let expected = if allowed { "reno" } else { &default };
+                assert_eq!(sockopt::tcp_congestion(&socket).unwrap(), expected, "{address}");
+            }
+        }
+    }
+}
