@@ -64,8 +64,8 @@ fn trusted(page: &[u8], kind: Kind) {
         }
         Kind::Inner | Kind::Leaf => {
             let page = IndexPage::parse(page).unwrap();
-            for (separator, child) in page.table(b"", None).unwrap() {
-                assert_eq!(page.child_of(&separator), Ok(child));
+            for (separator, child) in page.table(b"", None).unwrap().iter() {
+                assert_eq!(page.child_of(separator), Ok(child));
             }
         }
         Kind::Overflow => drop(OverflowPage::parse(page).unwrap()),
