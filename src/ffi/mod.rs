@@ -1,7 +1,7 @@
 //! The C ABI: one file for each section of the header. Checks arguments and calls; decides nothing.
 //!
 //! The names here are the C names, so that one word finds the Rust source, the header and the symbol. Every exported
-//! function starts with [`guard`], [`guard_close`] or [`guard_value`]; a test counts them. Docs of exported functions
+//! function starts with `guard`, `guard_close` or `guard_value`; a test counts them. Docs of exported functions
 //! become the header: their sections are fixed (a test looks for them), and *Parameters* is the safety contract.
 #![allow(unsafe_code, reason = "the C boundary: pointers of the caller become references and slices here")]
 #![allow(non_camel_case_types, reason = "the names are those of the C header")]

@@ -69,7 +69,7 @@ impl<P: Pinned> Worker<P> {
     /// A worker of a context. Takes milliseconds.
     ///
     /// # Errors
-    /// What UCX says; [`Status::WrongState`] after a fork.
+    /// What UCX says; `WrongState` after a fork.
     pub fn new(context: Arc<Context>) -> Result<Worker<P>> {
         library::check_fork()?;
         let api = &context.library.api;
@@ -185,7 +185,7 @@ impl<P: Pinned> Worker<P> {
     /// While [`INBOX`] messages wait to be taken it does nothing: UCX's flow control then holds up the senders.
     ///
     /// # Errors
-    /// [`Status::WrongState`] after a fork; [`Status::Panic`] when a callback hit a defect: close the worker.
+    /// `WrongState` after a fork; `Panic` when a callback hit a defect: close the worker.
     #[inline]
     pub fn progress(&mut self) -> Result<u32> {
         // SAFETY: the core lives until this is dropped.
