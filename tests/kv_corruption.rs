@@ -8,6 +8,8 @@
 
 mod kv_support;
 
+use kv_support::memory::Memory;
+
 use kv_support::{golden, options};
 use rdma_engine::kv::manifest::Manifest;
 use rdma_engine::kv::names::{FileName, Partition};
@@ -15,40 +17,17 @@ use rdma_engine::kv::options::Options;
 use rdma_engine::kv::page::{self, Kind};
 use rdma_engine::kv::record::Record;
 use rdma_engine::kv::scan::{Large, Range, Scanned};
-use rdma_engine::kv::source::Source;
 use rdma_engine::kv::store::View;
 use rdma_engine::kv::tree::Found;
-use rdma_engine::{Error, Result, Status};
+use rdma_engine::{Result, Status};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 const ALL: Range<'static> = Range { large: Large::Return, ..Range::ALL };
 /// Address space of the test, in bytes: what a length that nobody checked would exceed.
 const MEMORY: u64 = 3 << 30;
-
-/// A partition's files in memory, and which places were read.
-#[derive(Default)]
-struct Memory {
-    files: HashMap<FileName, Vec<u8>>,
-    touched: RefCell<BTreeSet<(FileName, u64)>>,
-}
-
-impl Source for &Memory {
-    type Bytes = Vec<u8>;
-
-    async fn read(&self, file: &FileName, offset: u64, len: usize) -> Result<Vec<u8>> {
-        self.touched.borrow_mut().insert((file.clone(), offset));
-        let bytes = self.files.get(file).and_then(|bytes| bytes.get(offset as usize..)?.get(..len));
-        bytes.map(<[u8]>::to_vec).ok_or_else(|| Error::new(Status::Corrupted, format!("{file} ends")))
-    }
-
-    fn describe(&self, file: &FileName) -> String {
-        file.to_string()
-    }
-}
 
 /// A partition, what is right in it, and who depends on which page.
 struct Subject {

@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod kv_checked;
 mod kv_oracle;
 mod kv_support;
 
-use kv_oracle::{Entries, Shape, decode};
+use kv_checked::shape;
+use kv_oracle::{Entries, decode};
 use kv_support::Folder;
 use rdma_engine::kv::batch::{Action, Batch, Op, Order};
 use rdma_engine::kv::dump::{State, dump_state, line, restorable};
@@ -146,18 +148,6 @@ fn apply(model: &mut Entries, batch: &Batch) {
             }
             Action::Delete => drop(model.remove(&op.key)),
         }
-    }
-}
-
-fn shape(options: &Options) -> Shape {
-    Shape {
-        page_size: options.page_size,
-        pages_per_file_shift: options.pages_per_file_shift,
-        overflow_pointers: options.overflow_pointers,
-        data_restart: options.data_restart_interval,
-        index_restart: options.index_restart_interval,
-        segment_size: options.segment_size,
-        segments_per_file_shift: options.segments_per_file_shift,
     }
 }
 

@@ -4,13 +4,11 @@
 mod common;
 
 use common::calls::{ECHO, call, echo, pair, serve};
-use common::{Pair, drive, status, wait_for, with_transports};
+use common::{NoKeys, Pair, drive, status, wait_for, with_transports};
 use rdma_engine::Status;
 use rdma_engine::engine::bytes::Bytes;
 use rdma_engine::engine::call::{Header, Piece};
-use rdma_engine::engine::control::{
-    Attach, Control, ControlConfig, Fabric, KeyAsk, KeyGrant, KeyService, Link, Notice, Notices,
-};
+use rdma_engine::engine::control::{Attach, Control, ControlConfig, Fabric, Notice, Notices};
 use rdma_engine::engine::frame::{Frame, Kind};
 use rdma_engine::engine::inbox::Inbox;
 use rdma_engine::engine::options::{Mode, transport};
@@ -19,16 +17,6 @@ use rdma_engine::ucx::{self, ContextConfig, EndpointId, Protocol, Started};
 use std::sync::Arc;
 use std::time::Instant;
 use zerocopy::IntoBytes;
-
-struct NoKeys;
-
-impl KeyService for NoKeys {
-    fn grant(&self, _: &Arc<Link>, _: &KeyAsk) -> Result<KeyGrant, Status> {
-        Err(Status::NotFound)
-    }
-    fn dropped(&self, _: &Arc<Link>, _: u64) {}
-    fn link_lost(&self, _: &Arc<Link>) {}
-}
 
 /// The bad peer: the control connection of ours, UCX's own endpoint, and frames of its own.
 struct Bad {

@@ -8,109 +8,21 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{Node, PATIENCE, Pair, bytes_of, drive, fill_buffer, wait_for, with_transports};
+use common::mixed::{MODES, Random, came, exchange, seed};
+use common::{NoKeys, Node, PATIENCE, Pair, bytes_of, drive, fill_buffer, wait_for, with_transports};
 use rdma_engine::Status;
 use rdma_engine::engine::buffer::Buffer;
 use rdma_engine::engine::control::{
-    Attach, Control, ControlConfig, Fabric, KeyAsk, KeyGrant, KeyService, Link, Message, Notice, Notices,
-    STREAM,
+    Attach, Control, ControlConfig, Fabric, Message, Notice, Notices, STREAM,
 };
 use rdma_engine::engine::frame::{Frame, Kind};
-use rdma_engine::engine::handle;
 use rdma_engine::engine::inbox::Inbox;
 use rdma_engine::engine::options::{ContextOptions, Mode, transport};
-use rdma_engine::engine::request::{COMPLETION_EVENT, COMPLETION_INLINE, Completion, Op, Request};
+use rdma_engine::engine::request::{COMPLETION_EVENT, Completion, Op, Request};
 use zerocopy::IntoBytes;
-
-const MODES: [(Mode, Mode); 3] =
-    [(Mode::Polled, Mode::Polled), (Mode::Polled, Mode::Threaded), (Mode::Threaded, Mode::Threaded)];
-
-/// The same numbers for the same seed, everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 /// One test at a time: one of them counts the ports of the process.
 static ALONE: Mutex<()> = Mutex::new(());
-
-fn seed() -> u64 {
-    let seed = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1;
-    eprintln!("seed {seed}");
-    seed
-}
-
-/// Message number `i` of a sender.
-fn message(i: u64, random: &mut Random) -> Vec<u8> {
-    let length = match random.below(40) {
-        0 => 20_000 + random.below(40_000),
-        1..=5 => 200 + random.below(4_000),
-        6..=12 => 25 + random.below(200),
-        _ => random.below(17),
-    };
-    let mut bytes = i.to_le_bytes().to_vec();
-    bytes.extend((0..length).map(|at| (at ^ i) as u8));
-    bytes
-}
-
-/// One end: what it sends and what it expects.
-struct End {
-    session: u64,
-    sending: Random,
-    expecting: Random,
-    sent: u64,
-    ended: u64,
-    came: u64,
-}
-
-impl End {
-    fn new(session: u64, seeds: [u64; 2]) -> End {
-        End { session, sending: Random(seeds[0]), expecting: Random(seeds[1]), sent: 0, ended: 0, came: 0 }
-    }
-
-    fn send(&mut self, node: &Node) {
-        let bytes = message(self.sent, &mut self.sending);
-        node.submit(Request {
-            user_data: self.sent,
-            op: Op::Send as u16,
-            session: self.session,
-            data: bytes.as_slice().into(),
-            ..Request::default()
-        });
-        self.sent += 1;
-    }
-
-    fn take(&mut self, node: &Node) {
-        let mut out = [Completion::default(); 64];
-        let taken = node.worker.poll(Some(Duration::ZERO), &mut out).unwrap();
-        for c in &out[..taken] {
-            assert_eq!(c.status, Status::Ok as i32, "{c:?}");
-            if c.op == Op::Message as u32 && c.flags & COMPLETION_EVENT != 0 {
-                let expected = message(self.came, &mut self.expecting);
-                assert!(came(node, c) == expected, "message {} of {} bytes", self.came, expected.len());
-                self.came += 1;
-            } else {
-                self.ended += 1;
-            }
-        }
-    }
-}
-
-fn came(node: &Node, c: &Completion) -> Vec<u8> {
-    if c.flags & COMPLETION_INLINE != 0 {
-        return c.data[..c.length as usize].to_vec();
-    }
-    let buffer = handle::BUFFERS.get(c.value).unwrap().arc();
-    let bytes = bytes_of(&buffer);
-    node.context.release_buffer(&buffer).unwrap();
-    bytes
-}
 
 fn tcp(streams: bool) -> ContextOptions {
     ContextOptions { streams, ..with_transports(transport::TCP) }
@@ -118,30 +30,13 @@ fn tcp(streams: bool) -> ContextOptions {
 
 #[test]
 fn messages_of_every_length_keep_their_order() {
-    const MESSAGES: u64 = 2_000;
     let _alone = ALONE.lock().unwrap();
     let seed = seed();
     for address in ["tcp://127.0.0.1:0", "tcp://[::1]:0"] {
         for (client, server) in MODES {
+            eprintln!("{address} {client:?} {server:?}");
             let pair = Pair::new(address, &tcp(true), client, server);
-            let (there, back) = (seed, seed.rotate_left(17) | 1);
-            let seeds = [[there, back], [back, there]];
-            let mut ends = [End::new(pair.session.id(), seeds[0]), End::new(pair.accepted, seeds[1])];
-            let nodes = [&pair.client, &pair.server];
-            let mut turns = Random(seed ^ 0x55);
-            let until = Instant::now() + PATIENCE;
-            while ends.iter().any(|end| end.came < MESSAGES || end.ended < MESSAGES) {
-                for (end, node) in ends.iter_mut().zip(nodes) {
-                    for _ in 0..turns.below(300) {
-                        if end.sent < MESSAGES {
-                            end.send(node);
-                        }
-                    }
-                    end.take(node);
-                }
-                let state = ends.each_ref().map(|end| (end.came, end.ended));
-                assert!(Instant::now() < until, "{client:?} {server:?}: {state:?}");
-            }
+            exchange(&pair, seed, 2_000);
             pair.close();
         }
     }
@@ -303,16 +198,6 @@ fn a_worker_with_many_streams_hears_all_of_them_awake_and_asleep() {
         clients.into_iter().for_each(|(client, _)| client.close());
         pair.close();
     }
-}
-
-struct NoKeys;
-
-impl KeyService for NoKeys {
-    fn grant(&self, _: &Arc<Link>, _: &KeyAsk) -> Result<KeyGrant, Status> {
-        Err(Status::NotFound)
-    }
-    fn dropped(&self, _: &Arc<Link>, _: u64) {}
-    fn link_lost(&self, _: &Arc<Link>) {}
 }
 
 /// A peer that shakes hands as it should and is told a ticket. Its control, its inbox, the ticket.

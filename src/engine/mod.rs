@@ -21,6 +21,8 @@ pub mod listener;
 pub mod memfd;
 pub mod options;
 pub mod pool;
+#[cfg(test)]
+mod random;
 pub mod region;
 pub mod request;
 mod ring;

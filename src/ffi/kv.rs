@@ -14,7 +14,7 @@ use super::{guard, guard_close, handle};
 use crate::kv::engine::{Backend, Handle};
 use crate::kv::port::Port;
 use crate::limits;
-use crate::status::{Error, Status};
+use crate::status::{Error, Result, Status};
 use std::sync::Arc;
 
 /// Opens or makes a store.
@@ -99,6 +99,19 @@ pub unsafe extern "C" fn rde_kv_partition(
     })
 }
 
+/// A table, and the name of something in one of its partitions.
+///
+/// # Safety
+///
+/// As for [`text`].
+unsafe fn named<'a>(table: rde_bytes, name: rde_bytes) -> Result<(&'a str, &'a str)> {
+    // SAFETY: forwarded from the caller.
+    let table = unsafe { text(table, kv_request::NAME, "table") }?;
+    // SAFETY: forwarded from the caller.
+    let name = unsafe { text(name, kv_request::NAME, "name") }?;
+    Ok((table, name))
+}
+
 /// The number of an archive of a partition, to be read. That there is none shows with the first request.
 ///
 /// Parameters: `kv` in. `table` in, UTF-8, for the call. `number` in. `name` in, UTF-8, for the call: the archive's.
@@ -122,9 +135,7 @@ pub unsafe extern "C" fn rde_kv_archive(
     guard(kv.id, error, || {
         let out = output(out_partition, "out_partition")?;
         // SAFETY: forwarded from the caller.
-        let table = unsafe { text(table, kv_request::NAME, "table") }?;
-        // SAFETY: forwarded from the caller.
-        let name = unsafe { text(name, kv_request::NAME, "name") }?;
+        let (table, name) = unsafe { named(table, name) }?;
         out.set(handle::kv(kv)?.engine().archive(table, number, name)?.number() + 1);
         Ok(())
     })
@@ -154,9 +165,7 @@ pub unsafe extern "C" fn rde_kv_branch(
     guard(kv.id, error, || {
         let out = output(out_partition, "out_partition")?;
         // SAFETY: forwarded from the caller.
-        let table = unsafe { text(table, kv_request::NAME, "table") }?;
-        // SAFETY: forwarded from the caller.
-        let name = unsafe { text(name, kv_request::NAME, "name") }?;
+        let (table, name) = unsafe { named(table, name) }?;
         out.set(handle::kv(kv)?.engine().branch(table, number, name)?.number() + 1);
         Ok(())
     })

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod calls;
+pub mod mixed;
 pub mod netns;
 pub mod process;
 pub mod transfer;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use rdma_engine::Status;
 use rdma_engine::engine::buffer::Buffer;
 use rdma_engine::engine::context::Context;
+use rdma_engine::engine::control::{KeyAsk, KeyGrant, KeyService, Link};
 use rdma_engine::engine::handle;
 use rdma_engine::engine::listener::Listener;
 use rdma_engine::engine::options::{ContextOptions, Mode, WorkerOptions, transport};
@@ -248,4 +250,15 @@ pub fn unique() -> u64 {
 
 pub fn region(handle: u64) -> Arc<rdma_engine::engine::region::Region> {
     handle::REGIONS.get(handle).unwrap().arc()
+}
+
+/// A control connection that grants nothing.
+pub struct NoKeys;
+
+impl KeyService for NoKeys {
+    fn grant(&self, _: &Arc<Link>, _: &KeyAsk) -> Result<KeyGrant, Status> {
+        Err(Status::NotFound)
+    }
+    fn dropped(&self, _: &Arc<Link>, _: u64) {}
+    fn link_lost(&self, _: &Arc<Link>) {}
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod memory;
+
 use rdma_engine::kv::options::Options;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -4,6 +4,7 @@ use super::hello::{Hello, HostId, Road};
 use super::message::{Decoded, Kind, Message};
 use super::wire::{FLAG_OPTIONAL, HEADER_BYTES, Header, MAGIC};
 use super::{Attach, ControlConfig, Fabric, KeyAsk};
+use crate::engine::random::Random;
 use crate::limits;
 use crate::status::{Error, Status};
 
@@ -111,22 +112,6 @@ fn whole(bytes: &[u8]) -> Message {
             message
         }
         other => panic!("{other:?}"),
-    }
-}
-
-/// A small generator: the same bytes for the same seed, everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next() as u8).collect()
     }
 }
 

@@ -1,20 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::engine::random::Random;
 
 const MIB: u64 = 1 << 20;
-
-/// A generator of our own: the same seed, the same run.
-pub(crate) struct Random(pub u64);
-
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
-    }
-}
 
 fn is_filled_with(buffer: &Arc<Buffer>, byte: u8) -> bool {
     let mut bytes = vec![!byte; buffer.len()];
@@ -110,14 +99,14 @@ fn buffers_keep_their_bytes_whatever_happens_to_others() {
     let mut ranges = BTreeMap::new();
     let mut refused = 0;
     for round in 0..rounds {
-        if random.next(5) < 2 && !live.is_empty() {
-            let (buffer, byte) = live.swap_remove(random.next(live.len() as u64) as usize);
+        if random.below(5) < 2 && !live.is_empty() {
+            let (buffer, byte) = live.swap_remove(random.below(live.len() as u64) as usize);
             assert!(is_filled_with(&buffer, byte), "round {round}");
             ranges.remove(&(buffer.address() as usize));
         } else {
-            let bits = random.next(if cfg!(miri) { 14 } else { 22 });
-            let length = 1 + random.next(1 << bits);
-            let flags = if random.next(20) == 0 && !cfg!(miri) { EXPORTABLE } else { 0 };
+            let bits = random.below(if cfg!(miri) { 14 } else { 22 });
+            let length = 1 + random.below(1 << bits);
+            let flags = if random.below(20) == 0 && !cfg!(miri) { EXPORTABLE } else { 0 };
             let Ok(buffer) = pool.alloc(length, flags) else {
                 refused += 1;
                 continue;
@@ -130,7 +119,7 @@ fn buffers_keep_their_bytes_whatever_happens_to_others() {
             let behind = ranges.range(start..).next().is_none_or(|(next, _)| *next >= start + buffer.len());
             assert!(before && behind, "round {round}");
             ranges.insert(start, start + buffer.len());
-            let byte = 1 + random.next(255) as u8;
+            let byte = 1 + random.below(255) as u8;
             fill(&buffer, byte);
             live.push((buffer, byte));
         }
@@ -159,10 +148,10 @@ fn threads_share_a_pool() {
             scope.spawn(move || {
                 let mut random = Random(thread * 0x9e37_79b9);
                 for _ in 0..rounds {
-                    let Ok(buffer) = pool.alloc(1 + random.next(3_000), 0) else { continue };
+                    let Ok(buffer) = pool.alloc(1 + random.below(3_000), 0) else { continue };
                     assert!(is_filled_with(&buffer, 0));
                     fill(&buffer, thread as u8);
-                    if random.next(2) == 0 {
+                    if random.below(2) == 0 {
                         sender.send((buffer, thread as u8)).unwrap();
                     } else {
                         assert!(is_filled_with(&buffer, thread as u8));

@@ -10,25 +10,8 @@ use super::wire::{Comes, Word};
 use super::*;
 use crate::engine::frame::{Compact, Frame, Kind};
 use crate::engine::pool::Pool;
+use crate::engine::random::Random;
 use crate::limits::STREAM_PIECE;
-
-/// The same numbers for the same seed, everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-
-    fn seeded() -> Random {
-        let seed = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1;
-        eprintln!("seed {seed}");
-        Random(seed)
-    }
-}
 
 fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
