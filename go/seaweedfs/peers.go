@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seaweedfs/seaweedfs/weed/glog"
+
 	"rdma-engine/rdmaengine"
 )
 
@@ -141,6 +143,7 @@ func (to *peer) dial() {
 		if err == nil {
 			to.session.Store(s)
 			to.failures = 0
+			glog.V(0).Infof("rdma: chunks are read from %s", to.address)
 			return
 		}
 		to.until = time.Now().Add(min(forgetFirst<<min(to.failures, 20), to.owner.options.Forget))

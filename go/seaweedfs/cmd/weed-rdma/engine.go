@@ -4,6 +4,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/seaweedfs/seaweedfs/weed/command"
 	"github.com/seaweedfs/seaweedfs/weed/glog"
@@ -20,8 +21,10 @@ var readers = map[string]bool{"server": true, "filer": true, "s3": true, "webdav
 	"mq.broker": true, "filer.backup": true, "filer.cat": true, "filer.replicate": true, "filer.sync": true,
 	"filer.remote.sync": true}
 
-// start starts what the command is to have of the engine. That it cannot is a warning: SeaweedFS works without.
-func start(cmd *command.Command, s settings) {
+// start starts what the command is to have of the engine. That it cannot is a warning: SeaweedFS works without. The caller
+// calls `end` when the command has ended; it may be called again, and then waits for the first.
+func start(cmd *command.Command, s settings) (end func()) {
+	end = func() {}
 	util.LoadSecurityConfiguration()
 	if s.serve {
 		if volume, ok := volumeOf(cmd); ok {
@@ -29,8 +32,9 @@ func start(cmd *command.Command, s settings) {
 		}
 	}
 	if s.read && readers[cmd.Name()] {
-		read(s)
+		end = read(s)
 	}
+	return end
 }
 
 // volume is what the flags say of a volume server.
@@ -107,18 +111,21 @@ func serve(v volume, s settings) {
 
 func readKey() string { return util.GetViper().GetString("jwt.signing.read.key") }
 
-func read(s settings) {
+func read(s settings) (end func()) {
 	reader, err := seaweedfs.NewReader(seaweedfs.Options{Engine: s.engine, PortOffset: s.offset, Timeout: s.timeout, Plain: s.plain})
 	if err != nil {
 		glog.Warningf("rdma: chunks are read over HTTP: %v", err)
-		return
+		return func() {}
 	}
 	client := util_http.GetGlobalHttpClient().Client
 	client.Transport = reader.Transport(client.Transport)
 	stats.Gather.MustRegister(reader.Collector())
 	glog.V(0).Infof("rdma: chunks are read through the engine from volume servers that serve it at their port + %d", s.offset)
-	grace.OnInterrupt(func() {
+	// A mount that is interrupted returns while the hooks still run: the first of both to come here does it.
+	end = sync.OnceFunc(func() {
 		glog.V(0).Infof("rdma: %+v", reader.Stats())
 		reader.Close()
 	})
+	grace.OnInterrupt(end)
+	return end
 }

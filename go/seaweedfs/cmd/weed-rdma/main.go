@@ -64,8 +64,10 @@ func run(args []string, settings settings) int {
 		if cmd.Name() != command.GetFuseCommandName() {
 			util_http.InitGlobalHttpClient()
 		}
-		start(cmd, settings)
-		if !cmd.Run(cmd, cmd.Flag.Args()) {
+		end := start(cmd, settings)
+		ran := cmd.Run(cmd, cmd.Flag.Args())
+		end()
+		if !ran {
 			cmd.Flag.Usage()
 			return 1
 		}
