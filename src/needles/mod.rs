@@ -7,6 +7,7 @@
 
 mod ask;
 pub mod batch;
+mod cold;
 mod directory;
 mod exporter;
 mod place;

@@ -21,10 +21,10 @@ use crate::status::{Error, Result, Status};
 use crate::volume::{Location, Needle, Read, ReadOptions, View, Volume};
 
 /// Bytes that are read in the thread that all callers share: a tenth of a millisecond. Longer reads go to the pool.
-const AT_ONCE: u64 = 512 << 10;
+pub(super) const AT_ONCE: u64 = 512 << 10;
 
 /// The same of what is read straight to the caller's place and checked by him: as long as that takes, and a chunk of a MiB.
-const PLACED_AT_ONCE: u64 = (1 << 20) + (64 << 10);
+pub(super) const PLACED_AT_ONCE: u64 = (1 << 20) + (64 << 10);
 
 /// The data in an answer to a batch begin at multiples of this.
 const ALIGN: usize = 8;
@@ -38,10 +38,10 @@ pub(super) struct Needles {
 }
 
 /// A read of a batch with its place in a volume.
-struct Found {
-    ask: Ask,
+pub(super) struct Found {
+    pub ask: Ask,
     volume: Arc<Volume>,
-    location: Location,
+    pub location: Location,
 }
 
 /// What a batch is going to answer to one of its reads.
@@ -194,7 +194,7 @@ impl Needles {
     }
 
     /// Looks one read of a batch up; a volume is looked at once for all of them.
-    fn find(
+    pub(super) fn find(
         &self,
         entry: &batch::Entry,
         text: &[u8],
@@ -226,7 +226,7 @@ impl Needles {
 }
 
 /// A call's payload, of at most so many bytes.
-fn payload(call: &Call, longest: usize) -> Result<Cow<'_, [u8]>> {
+pub(super) fn payload(call: &Call, longest: usize) -> Result<Cow<'_, [u8]>> {
     if call.len() > longest {
         return Err(Error::new(Status::InvalidArgument, format!("a payload is at most {longest} bytes")));
     }

@@ -15,6 +15,10 @@ use crate::status::Status;
 type Answering = dyn Fn(&Call) -> Answer + Send + Sync;
 type Either = dyn Fn(&Call, bool) -> Option<Answer> + Send + Sync;
 type Owning = dyn Fn(Call) + Send + Sync;
+type Preparing = dyn Fn(Call, Resume) -> Option<Call> + Send + Sync;
+
+/// Has a call served that was prepared: in the thread that calls it if that takes microseconds, else in the server's pool.
+pub type Resume = Box<dyn FnOnce(Call) + Send>;
 
 #[derive(Clone)]
 enum Handler {
@@ -26,6 +30,7 @@ enum Handler {
 #[derive(Clone)]
 pub(super) struct Method {
     handler: Handler,
+    prepare: Option<Arc<Preparing>>,
     pub blocking: bool,
 }
 
@@ -71,6 +76,21 @@ impl Methods {
         self.with(method, Handler::Either(Arc::new(handler)), false)
     }
 
+    /// Before calls of a method that [`Methods::on_either`] added go to the pool, a function may take them, see to it that the
+    /// handler need not block, and then have them served. It runs in the server's thread and gives back what it leaves to the
+    /// pool.
+    #[must_use]
+    pub fn preparing(
+        mut self,
+        method: u32,
+        prepare: impl Fn(Call, Resume) -> Option<Call> + Send + Sync + 'static,
+    ) -> Methods {
+        if let Some(method) = self.by_id.get_mut(&method) {
+            method.prepare = Some(Arc::new(prepare));
+        }
+        self
+    }
+
     /// Gives the calls of a method to a function, which answers them when it pleases, from any thread.
     #[must_use]
     pub fn take(self, method: u32, handler: impl Fn(Call) + Send + Sync + 'static) -> Methods {
@@ -91,7 +111,7 @@ impl Methods {
     }
 
     fn with(mut self, method: u32, handler: Handler, blocking: bool) -> Methods {
-        self.by_id.insert(method, Method { handler, blocking });
+        self.by_id.insert(method, Method { handler, prepare: None, blocking });
         self
     }
 
@@ -101,6 +121,21 @@ impl Methods {
 }
 
 impl Method {
+    /// Has a call prepared that the handler would block for; what comes back is for the pool.
+    pub fn prepare(&self, call: Call, resume: impl FnOnce(Call) + Send + 'static) -> Option<Call> {
+        match &self.prepare {
+            None => Some(call),
+            // A call that is dropped by a panic is answered `INTERNAL`.
+            Some(prepare) => match catch_unwind(AssertUnwindSafe(|| prepare(call, Box::new(resume)))) {
+                Ok(left) => left,
+                Err(payload) => {
+                    std::mem::forget(payload);
+                    None
+                }
+            },
+        }
+    }
+
     /// Runs the handler and sends its answer: exactly one, whatever the handler does. Unless it may `wait`, the call of a
     /// handler that would comes back, for the pool.
     pub fn run(&self, context: &Context, call: Call, wait: bool) -> Option<Call> {

@@ -18,5 +18,5 @@ pub use crate::engine::call::{Call, Header, Once, Piece, Reply};
 pub use answer::{Answer, Body, Part};
 pub use client::{Client, ClientOptions, Outgoing, Replied, Ticket};
 pub use lent::{Lent, writable};
-pub use methods::Methods;
+pub use methods::{Methods, Resume};
 pub use server::{Server, ServerOptions};

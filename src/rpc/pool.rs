@@ -6,9 +6,17 @@ use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::methods::Method;
+use crate::engine::call::Call;
+use crate::engine::context::Context;
 use crate::status::{Error, Result};
 
-type Job = Box<dyn FnOnce() + Send>;
+/// A call whose handler may block.
+pub(super) struct Job {
+    pub context: Arc<Context>,
+    pub method: Method,
+    pub call: Call,
+}
 
 struct Queue {
     jobs: VecDeque<Job>,
@@ -41,16 +49,16 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Whether a job would be taken now.
-    pub fn has_room(&self) -> bool {
-        let queue = self.shared.queue.lock();
-        !queue.closed && queue.jobs.len() < self.shared.capacity
-    }
-
-    /// Gives a job to the first thread that is free. Call it after [`Pool::has_room`], from one thread.
-    pub fn run(&self, job: Job) {
-        self.shared.queue.lock().jobs.push_back(job);
+    /// Gives a job to the first thread that is free; it comes back when there is no room for it. Any thread.
+    pub fn run(&self, job: Job) -> std::result::Result<(), Job> {
+        let mut queue = self.shared.queue.lock();
+        if queue.closed || queue.jobs.len() >= self.shared.capacity {
+            return Err(job);
+        }
+        queue.jobs.push_back(job);
+        drop(queue);
         self.shared.more.notify_one();
+        Ok(())
     }
 }
 
@@ -84,6 +92,6 @@ fn run(shared: &Shared) {
                 shared.more.wait(&mut queue);
             }
         };
-        job();
+        job.method.run(&job.context, job.call, true);
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::methods::Methods;
-use super::pool::Pool;
+use super::methods::{Method, Methods};
+use super::pool::{Job, Pool};
 use crate::engine::call::Call;
 use crate::engine::context::Context;
 use crate::engine::handle;
@@ -62,7 +62,8 @@ impl Server {
         let closing = Arc::new(AtomicBool::new(false));
         let started = opened.and_then(|(pool, listener)| {
             let methods = Arc::new(methods);
-            let serving = Serving { worker: worker.clone(), methods, pool, closing: closing.clone() };
+            let calls = Arc::new(Calls { context: context.clone(), pool });
+            let serving = Serving { worker: worker.clone(), methods, calls, closing: closing.clone() };
             let thread = std::thread::Builder::new().name("rde-rpc".into()).spawn(move || serving.run());
             Ok((listener, thread.map_err(|error| Error::os("start the server's thread", &error))?))
         });
@@ -107,7 +108,7 @@ impl Drop for Server {
 struct Serving {
     worker: Arc<Worker>,
     methods: Arc<Methods>,
-    pool: Pool,
+    calls: Arc<Calls>,
     closing: Arc<AtomicBool>,
 }
 
@@ -140,14 +141,7 @@ impl Serving {
         let Some(method) = self.methods.get(call.method()) else {
             return call.refuse(Status::UnknownMethod, Duration::ZERO);
         };
-        let Some(call) = method.run(self.worker.context(), call, false) else { return };
-        if !self.pool.has_room() {
-            return call.refuse(Status::QueueFull, Duration::from_nanos(limits::RETRY_AFTER_NS));
-        }
-        let (method, context) = (method.clone(), self.worker.context().clone());
-        self.pool.run(Box::new(move || {
-            method.run(&context, call, true);
-        }));
+        self.calls.serve(method, call);
     }
 
     /// What is no call.
@@ -157,6 +151,34 @@ impl Serving {
             lent.imported(completion);
         } else if completion.op == Op::SessionClosed as u32 {
             lent.ended(completion.value);
+        }
+    }
+}
+
+/// Serves calls: in the thread at hand, later when they are prepared, or in the pool.
+struct Calls {
+    context: Arc<Context>,
+    pool: Pool,
+}
+
+impl Calls {
+    fn serve(self: &Arc<Self>, method: &Method, call: Call) {
+        let Some(call) = method.run(&self.context, call, false) else { return };
+        let (calls, again) = (self.clone(), method.clone());
+        let resume = move |call| {
+            if let Some(call) = again.run(&calls.context, call, false) {
+                calls.block(&again, call);
+            }
+        };
+        if let Some(call) = method.prepare(call, resume) {
+            self.block(method, call);
+        }
+    }
+
+    fn block(&self, method: &Method, call: Call) {
+        let job = Job { context: self.context.clone(), method: method.clone(), call };
+        if let Err(job) = self.pool.run(job) {
+            job.call.refuse(Status::QueueFull, Duration::from_nanos(limits::RETRY_AFTER_NS));
         }
     }
 }

@@ -113,8 +113,8 @@ impl<T> Drop for Guard<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tasks::{Tasks, rest};
     use super::*;
+    use crate::io::tasks::{Tasks, rest};
 
     #[test]
     fn one_at_a_time_in_order() {

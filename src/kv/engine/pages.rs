@@ -3,11 +3,11 @@
 use super::cache::{Cache, Key, Mixed};
 use super::options::EngineOptions;
 use super::stats::Counters;
-use super::tasks::rest;
 use crate::io::buffer::{Buffer, Pool};
 use crate::io::disk::{Disk, Options as DiskOptions};
 use crate::io::file::File;
 use crate::io::operation::Operation;
+use crate::io::tasks::rest;
 use crate::kv::edit::RUN;
 use crate::status::{Error, Result, Status};
 use std::cell::{Cell, RefCell};

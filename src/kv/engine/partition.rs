@@ -3,7 +3,7 @@
 use super::backing::Backing;
 use super::home::Home;
 use super::lock::Lock;
-use super::tasks::rest;
+use crate::io::tasks::rest;
 use crate::kv::names::{FileName, Partition as Name};
 use crate::kv::sink::Sink;
 use crate::kv::versions::Version;

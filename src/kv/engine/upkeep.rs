@@ -4,7 +4,7 @@
 use super::partition::{Partition, Which};
 use super::serve::{now_ms, writing};
 use super::shard::Shard;
-use super::tasks::rest;
+use crate::io::tasks::rest;
 use crate::kv::branch::MAIN;
 use crate::kv::page::NONE;
 use crate::status::{Error, Result, Status};

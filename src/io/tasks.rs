@@ -1,4 +1,4 @@
-//! A shard's executor: one task a request, all on the shard's thread.
+//! An executor for one thread that turns a disk: bounded, tasks in places that are used again.
 
 use crossbeam_queue::ArrayQueue;
 use std::future::Future;
@@ -100,7 +100,7 @@ impl<F: Future<Output = ()>> Tasks<F> {
         if over.unwrap_or(true) {
             let dropped = catch_unwind(AssertUnwindSafe(|| task.future.set(None)));
             if dropped.is_err() {
-                tracing::error!("a task of the key-value store panicked while it was dropped");
+                tracing::error!("a task panicked while it was dropped");
             }
             self.free.push(place);
         }
