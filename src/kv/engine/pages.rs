@@ -363,7 +363,8 @@ impl Pages {
         }
     }
 
-    fn forget(&self, key: Key) {
+    /// Forgets a page. Whoever still reads it has it read again.
+    pub fn forget(&self, key: Key) {
         self.cache.borrow_mut().remove(key);
         let loading = self.loading.borrow_mut().remove(&key);
         if loading.is_some_and(|(loading, _)| loading.ahead) {
