@@ -793,7 +793,10 @@ typedef struct {
     rde_bytes file;
     /** More `name=value` lines, after those of the file: `store_path=/data`. Without any store path it is in memory. */
     rde_bytes lines;
-    /** Bytes of pages that each shard keeps; 0 is 128 MiB, at most 1 TiB. */
+    /**
+     * Bytes of pages that each shard has; 0 is 128 MiB, at most 1 TiB. Pages that requests hold or that are read ahead are
+     * part of it: of 128 MiB about 117 MiB are left for pages that are kept.
+     */
     uint64_t cache_bytes;
     /** Bytes that a store in memory may take, each shard; 0 is 1 GiB. */
     uint64_t memory_limit_bytes;

@@ -51,15 +51,15 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = LargeValue::decode(bytes, 4096, 0);
 });
 
-/// What was verified once never turns out to be damaged.
+/// What was verified once never turns out to be damaged: an index page. A data page is verified by walking over it, and
+/// what was walked over whole is found.
 fn trusted(page: &[u8], kind: Kind) {
     match kind {
         Kind::Data => {
             let page = DataPage::parse(page).unwrap();
-            let mut entries = page.entries().unwrap();
-            // But for the order of keys.
-            while let Ok(Some(_)) = entries.step() {
-                page.find(entries.key()).unwrap();
+            let mut keys = Vec::new();
+            for (key, entry) in page.all(&mut keys).unwrap_or_default() {
+                assert_eq!(page.find(&keys[key]), Ok(Some(entry)));
             }
         }
         Kind::Inner | Kind::Leaf => {

@@ -96,7 +96,8 @@ pub struct rde_kv_options {
     pub file: rde_bytes,
     /// More `name=value` lines, after those of the file: `store_path=/data`. Without any store path it is in memory.
     pub lines: rde_bytes,
-    /// Bytes of pages that each shard keeps; 0 is 128 MiB, at most 1 TiB.
+    /// Bytes of pages that each shard has; 0 is 128 MiB, at most 1 TiB. Pages that requests hold or that are read ahead are
+    /// part of it: of 128 MiB about 117 MiB are left for pages that are kept.
     pub cache_bytes: u64,
     /// Bytes that a store in memory may take, each shard; 0 is 1 GiB.
     pub memory_limit_bytes: u64,

@@ -6,10 +6,10 @@ use super::damage::{Damage, corrupted};
 use super::data_page::{DataPage, Entry};
 use super::edit::Edit;
 use super::index_builder;
-use super::index_page::IndexPage;
 use super::level::Level;
 use super::packer::{Cell, Packer, encode, separator};
 use super::page::{Kind, NONE, PageId};
+use super::replacement::{Carry, Replacement, carried};
 use super::sink::Sink;
 use super::tree::{DEPTH, Loaded, Tree};
 use crate::status::Result;
@@ -63,24 +63,6 @@ pub struct Apply<'x, 'w, S: Sink, E> {
     keys: Vec<u8>,
 }
 
-/// Entries of a data page that is nearly empty, on their way to the page after it.
-struct Carry {
-    cells: Vec<Cell<'static>>,
-    /// The smallest key that may stand there.
-    from: Vec<u8>,
-}
-
-/// The pages that replace one data page, as they are made.
-struct Replacement {
-    /// The page that is replaced; its id goes to the first page.
-    old: Option<PageId>,
-    links: (PageId, PageId),
-    from: Vec<u8>,
-    last: Vec<u8>,
-    begun: bool,
-    children: ChildTable,
-}
-
 impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
     /// Applies changes with ascending, unique keys to the tree of `root`, and returns its new root.
     pub async fn run(
@@ -108,7 +90,7 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
     /// Walks down to every page that changes, in the order of keys, and up again when a subtree is done.
     async fn change(&mut self, root: PageId, changes: &[E::Change]) -> Result<ChildTable> {
         let table = self.tables.pop().unwrap_or_default();
-        let level = level(self.tree, root, &[], None, table).await?;
+        let level = Level::load(self.tree, root, &[], None, table).await?;
         self.path.push(level);
         let mut rest = changes;
         while let (Some(next), Some(lowest)) = (rest.first(), self.path.last_mut()) {
@@ -166,7 +148,7 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         let table = self.tables.pop().unwrap_or_default();
         let Some(above) = self.path.last() else { return Ok(()) };
         let (id, from, until) = (above.current(), above.current_from(), above.current_until());
-        let below = level(self.tree, id, from, until, table).await?;
+        let below = Level::load(self.tree, id, from, until, table).await?;
         self.path.push(below);
         Ok(())
     }
@@ -405,47 +387,5 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
         let options = self.edit.options();
         let page = encode(&cells, options.page_size, options.data_restart_interval);
         self.chain.push(self.edit, id, page).await
-    }
-}
-
-/// Reads an index page; its children go to the memory of `table`.
-async fn level<S: Sink>(
-    tree: &Tree<'_, S>,
-    id: PageId,
-    from: &[u8],
-    until: Option<&[u8]>,
-    mut table: ChildTable,
-) -> Result<Level> {
-    let page = tree.load(id).await?;
-    let index = tree.sound(&page, IndexPage::parse(page.bytes.as_ref()))?;
-    tree.sound(&page, index.table_into(from, until, &mut table))?;
-    Ok(Level::new(id, from, until, index.is_leaf(), table))
-}
-
-impl Replacement {
-    fn new(old: Option<PageId>, from: Vec<u8>, links: (PageId, PageId), children: ChildTable) -> Replacement {
-        Replacement { old, links, from, last: Vec::new(), begun: false, children }
-    }
-
-    /// What is left in the packer, for the next page.
-    fn carry(&self, packer: Packer<'_>) -> Option<Carry> {
-        let cells: Vec<Cell<'static>> = packer.finish().into_iter().flatten().map(Cell::into_owned).collect();
-        let first = cells.first()?;
-        let from = match self.children.is_empty() {
-            true => self.from.clone(),
-            false => separator(&self.last, &first.key).to_vec(),
-        };
-        Some(Carry { cells, from })
-    }
-}
-
-/// An entry as it is, on its way to another page.
-fn carried<'b>(key: &'b [u8], entry: &Entry<'b>) -> Cell<'b> {
-    Cell {
-        key: key.into(),
-        descriptor: entry.descriptor,
-        content: entry.content.into(),
-        expire_ms: entry.expire_ms,
-        timestamp: entry.timestamp,
     }
 }

@@ -92,7 +92,7 @@ struct Sum {
 impl Sum {
     fn add(&mut self, key: &[u8]) {
         self.count += 1;
-        self.hashes = self.hashes.wrapping_add(xxhash_rust::xxh3::xxh3_64(key));
+        self.hashes = self.hashes.wrapping_add(twox_hash::XxHash3_64::oneshot(key));
     }
 }
 

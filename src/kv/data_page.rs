@@ -3,7 +3,7 @@
 use super::block::{Block, Sought, Walk, append_key};
 use super::damage::{Damage, Decoded};
 use super::page::{Kind, PageId, kind};
-use super::value::Descriptor;
+use super::value::{Codec, Descriptor};
 use super::varint::Reader;
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -35,6 +35,13 @@ pub struct Entry<'a> {
     pub timestamp: u64,
     /// Where the entry begins in the page.
     pub at: usize,
+}
+
+impl Entry<'_> {
+    /// Whether `content` is the value.
+    pub fn is_plain(&self) -> bool {
+        self.descriptor.codec == Codec::Raw && !self.descriptor.overflow
+    }
 }
 
 impl<'a> DataPage<'a> {
@@ -136,6 +143,9 @@ impl<'a> Entries<'a> {
         let restart = self.walk.at_restart()?;
         let reader = &mut self.walk.reader;
         let (shared, unshared) = (reader.varlen()?, reader.varlen()?);
+        if shared + unshared == 0 {
+            return Err(Damage::new(at, "a key is empty"));
+        }
         let coded = reader.varint32()?;
         let descriptor = Descriptor::decode(coded).ok_or(Damage::new(at, "no such kind of value"))?;
         let suffix = reader.take(unshared)?;

@@ -21,7 +21,7 @@ impl<S: Source> Tree<'_, S> {
         mut room: Vec<u8>,
     ) -> Result<Found> {
         let (timestamp, expire_ms) = (entry.timestamp, entry.expire_ms);
-        if entry.descriptor.codec == Codec::Raw && !entry.descriptor.overflow {
+        if entry.is_plain() {
             room.clear();
             room.extend_from_slice(entry.content);
             return Ok(Found { key, value: room, timestamp, expire_ms, large: None });

@@ -2,7 +2,11 @@
 
 use super::bounds::Bounds;
 use super::child_table::ChildTable;
+use super::index_page::IndexPage;
 use super::page::PageId;
+use super::source::Source;
+use super::tree::Tree;
+use crate::status::Result;
 
 /// An index page: its children, and those that replace them as far as that is known.
 #[derive(Debug)]
@@ -26,6 +30,20 @@ pub struct Level {
 }
 
 impl Level {
+    /// Reads an index page; its children go to the memory of `table`.
+    pub async fn load<S: Source>(
+        tree: &Tree<'_, S>,
+        id: PageId,
+        from: &[u8],
+        until: Option<&[u8]>,
+        mut table: ChildTable,
+    ) -> Result<Level> {
+        let page = tree.load(id).await?;
+        let index = tree.sound(&page, IndexPage::parse(page.bytes.as_ref()))?;
+        tree.sound(&page, index.table_into(from, until, &mut table))?;
+        Ok(Level::new(id, from, until, index.is_leaf(), table))
+    }
+
     /// A page whose children are as they were.
     pub fn new(id: PageId, from: &[u8], until: Option<&[u8]>, leaf: bool, children: ChildTable) -> Level {
         let (from, until) = (from.to_vec(), until.map(<[u8]>::to_vec));

@@ -51,6 +51,7 @@ pub mod page;
 pub mod placement;
 pub mod port;
 pub mod record;
+mod replacement;
 pub mod restore;
 pub mod scan;
 pub mod scout;

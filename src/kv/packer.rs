@@ -86,6 +86,9 @@ pub(super) fn common(a: &[u8], b: &[u8]) -> usize {
     at + a[at..].iter().zip(&b[at..]).take_while(|(a, b)| a == b).count()
 }
 
+/// Entries that there is room for from the start.
+const CELLS: usize = 40;
+
 /// Takes entries in order and gives them back a page's worth at a time, the last two evened out.
 #[derive(Debug)]
 pub struct Packer<'b> {
@@ -99,7 +102,7 @@ pub struct Packer<'b> {
 impl<'b> Packer<'b> {
     /// A packer for pages of `page_size` that restarts every `interval` entries.
     pub fn new(page_size: usize, interval: usize) -> Packer<'b> {
-        Packer { page_size, interval, current: Vec::new(), len: FIRST + 2, full: None }
+        Packer { page_size, interval, current: Vec::with_capacity(CELLS), len: FIRST + 2, full: None }
     }
 
     /// Adds an entry that fits a page alone. Returns a page's entries once later ones cannot change them.

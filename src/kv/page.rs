@@ -1,7 +1,7 @@
 //! What every page begins with: its checksum and its kind.
 
 use super::damage::{Damage, Decoded};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 /// Bytes of the checksum, which it does not cover.
 pub const CHECKSUM: usize = 8;
@@ -32,7 +32,7 @@ pub enum Kind {
 /// Recomputes the checksum over the whole page and compares. Pages that fail hold nothing that can be trusted.
 pub fn verify(page: &[u8]) -> Decoded<()> {
     let (stored, body) = page.split_first_chunk::<CHECKSUM>().ok_or(Damage::new(0, "the page is cut off"))?;
-    if u64::from_le_bytes(*stored) != xxh3_64(body) {
+    if u64::from_le_bytes(*stored) != XxHash3_64::oneshot(body) {
         return Err(Damage::new(0, "the page's checksum is wrong (or data_page_size is)"));
     }
     Ok(())
@@ -56,7 +56,7 @@ pub fn seal(page: &mut [u8], kind: Kind) {
         *byte = kind as u8;
     }
     if let Some((stored, body)) = page.split_first_chunk_mut::<CHECKSUM>() {
-        *stored = xxh3_64(body).to_le_bytes();
+        *stored = XxHash3_64::oneshot(body).to_le_bytes();
     }
 }
 

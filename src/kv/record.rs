@@ -3,7 +3,7 @@
 use super::options::ALIGNMENT;
 use super::page::PageId;
 use super::varint::Reader;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 const ROOT: usize = 8;
 const PAYLOAD: usize = 20;
@@ -68,8 +68,9 @@ impl<'a> Record<'a> {
 }
 
 fn checksum(body: &[u8]) -> u64 {
-    body.chunks(CHUNK)
-        .fold(0u64, |sum, chunk| (sum.rotate_left(1) ^ xxh3_64(chunk)).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    body.chunks(CHUNK).fold(0u64, |sum, chunk| {
+        (sum.rotate_left(1) ^ XxHash3_64::oneshot(chunk)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    })
 }
 
 #[cfg(test)]

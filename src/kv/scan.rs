@@ -213,8 +213,11 @@ impl<S: Source> Tree<'_, S> {
             page.remaining = true;
             return Ok(false);
         }
-        let plain = entry.descriptor.codec == Codec::Raw && !entry.descriptor.overflow;
-        let found = if plain { None } else { Some(Box::pin(self.elsewhere(range, leaf, key, entry)).await?) };
+        let found = if entry.is_plain() {
+            None
+        } else {
+            Some(Box::pin(self.elsewhere(range, leaf, key, entry)).await?)
+        };
         let len = found.as_ref().map_or(entry.content.len(), |found| found.value.len());
         page.bytes += key.len() + len + 16;
         if range.max_bytes > 0 && page.bytes > range.max_bytes && page.count > 0 {

@@ -23,6 +23,9 @@ pub trait Sink: Source {
     /// Takes it back once nothing more will be.
     fn give_run(&self, _run: Vec<u8>) {}
 
+    /// Nothing new will read these file pages: they need not be kept in memory.
+    fn forget(&self, _pages: &[u64]) {}
+
     /// Makes what was written to these files safe, and the names of those that were made since the last sync.
     async fn sync(&self, files: &[FileName]) -> Result<()>;
 

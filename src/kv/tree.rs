@@ -52,6 +52,48 @@ pub struct Loaded<B> {
     pub file_page: u64,
 }
 
+/// How far a look-up gets over pages that are in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Glance {
+    /// To the entry.
+    Found {
+        /// The writer's timestamp.
+        timestamp: u64,
+        /// When it expires, unix milliseconds; 0 never.
+        expire_ms: u64,
+    },
+    /// To a data page that is not in memory.
+    At(PageId),
+}
+
+/// Looks up `key` over the pages that `page` has by their file pages, and copies its value into `value`, which is empty. None
+/// if that takes more than pages in memory: the key is absent, its value is elsewhere, an index page is missing, or something
+/// is wrong. Whoever looks it up in full says which.
+pub fn glance<B: AsRef<[u8]>>(
+    manifest: &Manifest,
+    key: &[u8],
+    value: &mut Vec<u8>,
+    page: impl Fn(u64) -> Option<B>,
+) -> Option<Glance> {
+    let mut id = manifest.root;
+    for _ in 0..DEPTH {
+        let index = page(manifest.mapping.get(id)?)?;
+        let index = IndexPage::parse(index.as_ref()).ok()?;
+        id = index.child_of(key).ok()?;
+        if !index.is_leaf() {
+            continue;
+        }
+        let Some(leaf) = page(manifest.mapping.get(id)?) else { return Some(Glance::At(id)) };
+        let entry = DataPage::parse(leaf.as_ref()).ok()?.find(key).ok()??;
+        if !entry.is_plain() {
+            return None;
+        }
+        value.extend_from_slice(entry.content);
+        return Some(Glance::Found { timestamp: entry.timestamp, expire_ms: entry.expire_ms });
+    }
+    None
+}
+
 impl<'a, S: Source> Tree<'a, S> {
     /// Reads a page and verifies its checksum.
     pub async fn load(&self, id: PageId) -> Result<Loaded<S::Bytes>> {
@@ -146,7 +188,18 @@ impl<'a, S: Source> Tree<'a, S> {
 
     /// The same; the key, and `room` for the value, become part of what is found.
     pub async fn read_into(&self, key: Vec<u8>, room: Vec<u8>) -> Result<Option<Found>> {
-        let Some(leaf) = self.leaf(self.manifest.root, &key).await? else { return Ok(None) };
+        match self.leaf(self.manifest.root, &key).await? {
+            Some(leaf) => self.read_in(leaf, key, room).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The same from a data page on that an index page has for the key.
+    pub async fn read_at(&self, leaf: PageId, key: Vec<u8>, room: Vec<u8>) -> Result<Option<Found>> {
+        self.read_in(self.load(leaf).await?, key, room).await
+    }
+
+    async fn read_in(&self, leaf: Loaded<S::Bytes>, key: Vec<u8>, room: Vec<u8>) -> Result<Option<Found>> {
         let page = self.sound(&leaf, DataPage::parse(leaf.bytes.as_ref()))?;
         match self.sound(&leaf, page.find(&key))? {
             Some(entry) => self.found(&leaf, key, &entry, room).await.map(Some),

@@ -323,7 +323,10 @@ impl<S: Sink> Writer<S> {
             self.write_log(&change, &record).await
         };
         match written {
-            Ok(()) => outcome.commit(&mut self.room, &mut self.versions),
+            Ok(()) => {
+                self.sink.forget(&outcome.retired);
+                outcome.commit(&mut self.room, &mut self.versions);
+            }
             // Pages that the record names stay taken: it may be on disk.
             Err(_) => self.unsure = true,
         }

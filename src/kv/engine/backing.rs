@@ -89,6 +89,10 @@ impl Sink for Backing {
         either!(self, it => it.give_run(run));
     }
 
+    fn forget(&self, pages: &[u64]) {
+        either!(self, it => it.forget(pages));
+    }
+
     async fn sync(&self, files: &[FileName]) -> Result<()> {
         either!(self, it => it.sync(files).await)
     }

@@ -329,6 +329,10 @@ impl Sink for Files {
         self.0.pages.give_run(run);
     }
 
+    fn forget(&self, pages: &[u64]) {
+        pages.iter().for_each(|page| self.0.pages.forget((self.0.partition, *page)));
+    }
+
     async fn sync(&self, files: &[FileName]) -> Result<()> {
         while self.finish_one().await {}
         if let Some(error) = self.0.failed.borrow_mut().take() {

@@ -1,16 +1,16 @@
 //! Files that a shard has open, their number bounded.
 
+use super::cache::Mixed;
 use crate::io::file::File;
 use crate::kv::names::FileName;
 use crate::kv::tier::cache::{Cache, Seat};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// Open files by partition. The least recently used one is closed for a new one; operations under way keep theirs.
 #[derive(Debug)]
 pub struct OpenFiles {
-    open: HashMap<(u32, Kind, u64), Entry>,
+    open: Mixed<(u32, Kind, u64), Entry>,
     limit: usize,
     clock: u64,
     cache: Option<Arc<Cache>>,
@@ -48,7 +48,7 @@ fn parts(name: &FileName) -> Option<(Kind, u64, &str, u64)> {
 impl OpenFiles {
     /// At most `limit` files; those in `cache` are closed when they are evicted.
     pub fn new(limit: usize, cache: Option<Arc<Cache>>) -> OpenFiles {
-        OpenFiles { open: HashMap::new(), limit: limit.max(1), clock: 0, cache, changes: 0 }
+        OpenFiles { open: Mixed::default(), limit: limit.max(1), clock: 0, cache, changes: 0 }
     }
 
     /// Closes the files that have gone since this was last asked: only then their space is free.

@@ -156,10 +156,16 @@ impl Pages {
         &self.counters
     }
 
-    /// The page, if it is in memory. Lets other tasks run now and then.
-    pub async fn cached(&self, key: Key) -> Option<Rc<Buffer>> {
+    /// The page, if it is in memory.
+    pub fn at_hand(&self, key: Key) -> Option<Rc<Buffer>> {
         let page = self.cache.borrow_mut().get(key)?;
         self.counters.hits.add(1);
+        Some(page)
+    }
+
+    /// The same. Lets other tasks run now and then.
+    pub async fn cached(&self, key: Key) -> Option<Rc<Buffer>> {
+        let page = self.at_hand(key)?;
         match self.patience.get() {
             0 => {
                 self.patience.set(PATIENCE);
@@ -357,7 +363,8 @@ impl Pages {
         }
     }
 
-    fn forget(&self, key: Key) {
+    /// Forgets a page. Whoever still reads it has it read again.
+    pub fn forget(&self, key: Key) {
         self.cache.borrow_mut().remove(key);
         let loading = self.loading.borrow_mut().remove(&key);
         if loading.is_some_and(|(loading, _)| loading.ahead) {

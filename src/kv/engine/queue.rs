@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a waiter looks before it sleeps.
-const SPIN: Duration = Duration::from_micros(50);
+/// How long a waiter looks before it sleeps: about as long as a disk takes for a page.
+const SPIN: Duration = Duration::from_micros(200);
+/// Times in a row that it looks in vain before it only does so now and then.
+const PATIENCE: u32 = 16;
 
 /// Bytes that are allocated for a value before it is known, at most.
 const VALUE_ROOM: usize = 4096;
@@ -127,7 +129,7 @@ impl Completions {
     fn soon(&self) -> bool {
         let futile = self.0.futile.load(Ordering::Relaxed);
         self.0.futile.store(futile.wrapping_add(1), Ordering::Relaxed);
-        if futile > 2 && !futile.is_multiple_of(16) {
+        if futile >= PATIENCE && !futile.is_multiple_of(16) {
             return false;
         }
         let start = Instant::now();

@@ -2,6 +2,7 @@
 
 use super::ahead::{beside, read_ahead};
 use super::backing::Backing;
+use super::glance::Reading;
 use super::lock::Guard;
 use super::partition::{Open, Partition, State, Which};
 use super::queue::Reply;
@@ -35,6 +36,8 @@ pub struct Work {
 pub enum Task {
     /// A request.
     Request(Work),
+    /// The rest of a read.
+    Reading(Reading),
     /// Upkeep of a partition.
     Upkeep(Rc<Partition>),
 }
@@ -108,20 +111,13 @@ pub fn now_ms() -> u64 {
 
 /// Runs a task to its end.
 pub async fn serve(shard: Rc<Shard>, task: Task) {
-    match task {
-        Task::Request(Work { target, job, reply }) => {
-            let result = match job {
-                // The most frequent one needs no memory of its own.
-                Job::Read { key, value } => read(&shard, target, key, value).await,
-                other => Box::pin(rarer(&shard, target, other)).await,
-            };
-            shard.counters().completed.add(1);
-            if let Some(completion) = reply.complete(result) {
-                shard.complete(completion);
-            }
-        }
-        Task::Upkeep(partition) => Box::pin(upkeep::look_after(&shard, &partition)).await,
-    }
+    let (reply, result) = match task {
+        // The most frequent one needs no memory of its own.
+        Task::Reading(reading) => reading.end(&shard).await,
+        Task::Request(Work { target, job, reply }) => (reply, Box::pin(other(&shard, target, job)).await),
+        Task::Upkeep(partition) => return Box::pin(upkeep::look_after(&shard, &partition)).await,
+    };
+    shard.answer(reply, result);
 }
 
 /// What was last committed, and where its pages are; None if there is nothing.
@@ -148,7 +144,7 @@ async fn read(shard: &Shard, target: u32, key: Vec<u8>, room: Vec<u8>) -> Result
     version.tree(&shard.store, &open.backing).read_into(key, room).await.map(Answer::Found)
 }
 
-async fn rarer(shard: &Rc<Shard>, target: u32, job: Job) -> Result<Answer> {
+async fn other(shard: &Rc<Shard>, target: u32, job: Job) -> Result<Answer> {
     let request = match job {
         Job::Write(batch) => return write(shard, target, &batch).await,
         Job::Read { key, value } => return read(shard, target, key, value).await,

@@ -1,6 +1,7 @@
 //! A shard: what its thread shares among its tasks, and how its partitions are opened and closed.
 
 use super::backing::Backing;
+use super::cache::Mixed;
 use super::files::Files;
 use super::home::Home;
 use super::lock::Lock;
@@ -9,7 +10,8 @@ use super::open_files::OpenFiles;
 use super::options::EngineOptions;
 use super::pages::Pages;
 use super::partition::{Open, Partition, State, Target, Which};
-use super::queue::{Landed, Landing};
+use super::queue::{Landed, Landing, Reply};
+use super::request::Answer;
 use super::stats::Counters;
 use crate::kv::branch::MAIN;
 use crate::kv::compress::{Dictionary, LEVEL};
@@ -58,7 +60,7 @@ pub struct Shard {
     /// Pages and the disk.
     pub pages: Rc<Pages>,
     /// Its partitions, open or not, by number.
-    pub partitions: RefCell<HashMap<u32, Rc<Partition>>>,
+    pub partitions: RefCell<Mixed<u32, Rc<Partition>>>,
     /// Upkeep under way.
     pub chores: Cell<usize>,
     /// Whether what can be left for the next time should be.
@@ -105,8 +107,10 @@ impl Shard {
         &self.counters
     }
 
-    /// A request is completed; its queue hears of it soon.
-    pub fn complete(&self, completion: Landed) {
+    /// Answers a request; its queue hears of it soon.
+    pub(super) fn answer(&self, reply: Reply, result: Result<Answer>) {
+        self.counters.completed.add(1);
+        let Some(completion) = reply.complete(result) else { return };
         let mut completed = self.completed.borrow_mut();
         completed.push(completion);
         if completed.len() >= TOGETHER {
@@ -142,12 +146,17 @@ impl Shard {
         Ok(partition)
     }
 
+    /// Notes that a partition was asked for.
+    pub fn use_now(&self, partition: &Partition) {
+        self.clock.set(self.clock.get() + 1);
+        partition.used.set(self.clock.get());
+    }
+
     /// The partition, open; None if there is none and `make` does not ask for one.
     pub async fn open(&self, partition: &Rc<Partition>, make: bool) -> Result<Option<Rc<Open>>> {
         // What is no partition of its own is made by a request of its own.
         let make = make && partition.target.which == Which::Main;
-        self.clock.set(self.clock.get() + 1);
-        partition.used.set(self.clock.get());
+        self.use_now(partition);
         let state = partition.state.borrow().clone();
         match state {
             State::Open(open) => return Ok(Some(open)),

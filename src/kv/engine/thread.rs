@@ -1,5 +1,6 @@
 //! A shard's thread: takes requests, runs tasks, turns the disk, and sleeps when there is nothing to do.
 
+use super::glance;
 use super::options::{EngineOptions, UPKEEP};
 use super::partition::Open;
 use super::serve::{Task, Work, serve};
@@ -92,7 +93,9 @@ pub fn run(
         let mut started = 0;
         while !closed && started < round && reads.room() > 0 {
             let Some(work) = inbox.reads.pop() else { break };
-            reads.start(serve(shard.clone(), Task::Request(work)));
+            if let Some(task) = glance::answer(&shard, work) {
+                reads.start(serve(shard.clone(), task));
+            }
             started += 1;
         }
         did += started;
