@@ -124,7 +124,7 @@ int main(int argc, char **argv) {
     if (argc != 2) return 2;
     while (count < IDS && scanf("%63s", ids[count]) == 1) count++;
     options.flags = RDE_WORKER_POLLED;
-    options.spin_ns = 500000; /* longer than a batch takes, as Go waits for one */
+    options.spin_ns = 250000; /* longer than a batch takes, as Go waits for one */
     try("open", rde_context_open(NULL, &context, &error));
     try("open", rde_worker_open(context, &options, &worker, &error));
     try("dial", rde_session_connect(worker, (rde_bytes){argv[1], strlen(argv[1])}, 0, &session, &error));
