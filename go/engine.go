@@ -22,7 +22,7 @@ type Engine struct {
 	exporters []*Exporter
 }
 
-const spinTime = 20 * time.Microsecond
+const spinTime = 50 * time.Microsecond
 
 // Open finds and loads UCX, once for the process, and opens an engine. Without the library or without UCX the error is
 // ErrUnsupported and says what is missing. The first call sets environment variables of UCX in the C environment.

@@ -84,7 +84,7 @@ func (s *Session) Receive(ctx context.Context) (Message, error) {
 		s.pump.lead(func() bool {
 			message, ok, end = s.messages.try()
 			return ok || end != nil
-		})
+		}, 0)
 		if !ok && end == nil {
 			s.pump.poller.kick()
 		}

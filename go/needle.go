@@ -154,18 +154,23 @@ func (s *Session) ReadNeedle(ctx context.Context, fileID string, options NeedleO
 		if options.Into.Buffer != nil {
 			needle, v, err = s.readToBuffer(ctx, fileID, &options)
 		} else if needle, v, err = s.readToSlot(ctx, fileID, &options); v == verdictShort {
-			return s.readAside(ctx, fileID, &options)
+			return s.readAside(ctx, fileID, options)
 		}
 		if v == verdictLong {
-			return s.readLong(ctx, fileID, &options)
+			return s.readInParts(ctx, fileID, options)
 		}
 		return needle, err
 	}
-	return s.readAside(ctx, fileID, &options)
+	return s.readAside(ctx, fileID, options)
+}
+
+// readInParts has options of its own: those of a short read stay on the stack.
+func (s *Session) readInParts(ctx context.Context, fileID string, options NeedleOptions) (Needle, error) {
+	return s.readLong(ctx, fileID, &options)
 }
 
 // readAside reads a needle to memory that comes with the answer.
-func (s *Session) readAside(ctx context.Context, fileID string, options *NeedleOptions) (Needle, error) {
+func (s *Session) readAside(ctx context.Context, fileID string, options NeedleOptions) (Needle, error) {
 	reply, err := s.Call(ctx, options.call(fileID))
 	if err != nil {
 		return Needle{}, err
@@ -173,7 +178,7 @@ func (s *Session) readAside(ctx context.Context, fileID string, options *NeedleO
 	if reply.Status != 0 {
 		reply.Release()
 		if Status(reply.Status) == StatusTruncated {
-			return s.readLong(ctx, fileID, options)
+			return s.readInParts(ctx, fileID, options)
 		}
 		return Needle{}, fail("read needle", Status(reply.Status))
 	}

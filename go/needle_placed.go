@@ -137,7 +137,7 @@ func (s *Session) readToBuffer(ctx context.Context, fileID string, o *NeedleOpti
 		return Needle{}, verdictNone, err
 	}
 	if p.number != 0 {
-		ctx = context.WithoutCancel(ctx)
+		ctx = context.Background()
 	}
 	n, v, err := s.readInto(ctx, fileID, o, &p)
 	if v == verdictLost && p.number != 0 {

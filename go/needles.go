@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"sync"
+	"time"
 )
 
 const (
@@ -147,6 +148,13 @@ func (s *Session) noteLength(length, asked, got int) {
 	s.lent.fit(&s.lent.many, int64(length))
 }
 
+// How long a needle of a batch takes an exporter that has it in memory, at most, and all of them together: to sleep meanwhile
+// and be woken takes longer than to poll.
+const (
+	needleTime     = 3 * time.Microsecond
+	needleTimeMost = 500 * time.Microsecond
+)
+
 // batch makes the call; its answer comes into the slot, if there is one.
 func (s *Session) batch(ctx context.Context, call *Call, t *slot) (result, error) {
 	r, text, held, err := call.request(ctx, s)
@@ -159,7 +167,7 @@ func (s *Session) batch(ctx context.Context, call *Call, t *slot) (result, error
 	if t != nil {
 		r.buffer, r.bufferOffset, r.length = t.block.buffer, uint64(t.offset), uint64(t.length())
 	}
-	return s.one(ctx, "call", &r, text)
+	return s.patient(ctx, "call", &r, text, min(time.Duration(call.Header.Len)*needleTime, needleTimeMost))
 }
 
 // answer is where an answer's rows and data are, and how many rows it says to have.

@@ -26,7 +26,8 @@ type Options struct {
 	ConnectTimeout time.Duration
 	// IdleTimeout: a session without an operation for this long is closed; 0 is never.
 	IdleTimeout time.Duration
-	// Spin is how long a goroutine that waits polls by itself before it parks; 0 is 20 µs, negative is not at all.
+	// Spin is how long a goroutine that waits polls by itself before it parks; 0 is 50 µs, negative is not at all. For a batch
+	// of needles it polls longer, by 3 µs a needle and at most by 500 µs.
 	Spin time.Duration
 	// DialThread: sessions that are dialled make progress in a thread of the library, as accepted ones always do. By
 	// default they make it in the goroutines that wait: faster, but a process whose goroutines keep every processor

@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 	if transports := os.Getenv("RDE_TEST_SERVE"); transports != "" {
 		serve(transports)
 	}
+	if address := os.Getenv("RDE_TEST_READ"); address != "" {
+		readUntilKilled(address)
+	}
 	os.Exit(m.Run())
 }
 

@@ -22,6 +22,7 @@ type pump struct {
 	turn     sync.Mutex // who submits and polls; before mu
 	arrays   *arrays    // completions and exchange are of the turn, what is filled of mu
 	busy     uint64     // exchanges that moved something; of the turn
+	yielded  time.Time  // when a goroutine that led let others run; of the turn
 	dead     bool       // the worker is closed; of the turn and mu
 	sessions map[uint64]*Session
 	// What goes to no session of ours any more; of the turn.
@@ -44,6 +45,10 @@ var errFull = &Error{Op: "submit", Status: StatusQueueFull}
 
 // pollsPerCrossing is how often one crossing into C looks for a completion before it comes back to look at the clock.
 const pollsPerCrossing = 32
+
+// yieldEvery so often a goroutine that leads lets others run. One that did not for 10 ms is taken off its thread by Go's
+// scheduler, whose watcher then looks at every thread twelve thousand times a second, for milliseconds.
+const yieldEvery = 8 * time.Millisecond
 
 // append puts one request and its text into the array. The caller holds mu and has looked for room.
 func (p *pump) append(r *request, text []byte) {
@@ -84,8 +89,9 @@ func (p *pump) start(r *request, text []byte) (*op, error) {
 	return o, nil
 }
 
-// one does a single request from beginning to end.
-func (p *pump) one(ctx context.Context, name string, r *request, text []byte) (result, error) {
+// one does a single request from beginning to end. `patience` is how long its answer takes to make, beside its way: so much
+// longer than others it is polled for.
+func (p *pump) one(ctx context.Context, name string, r *request, text []byte, patience time.Duration) (result, error) {
 	if ctx.Err() != nil {
 		return result{}, interrupted(name, ctx)
 	}
@@ -97,7 +103,7 @@ func (p *pump) one(ctx context.Context, name string, r *request, text []byte) (r
 	if err != nil {
 		return result{}, closedFailure(name)
 	}
-	p.finish(ctx, o, 1)
+	p.finish(ctx, o, 1, patience)
 	end := o.one
 	p.free(o)
 	if end.status < 0 {
@@ -141,7 +147,7 @@ func (p *pump) many(ctx context.Context, requests []request, results []result) e
 		}
 	}
 	p.mu.Unlock()
-	p.finish(ctx, o, len(requests))
+	p.finish(ctx, o, len(requests), 0)
 	p.free(o)
 	return nil
 }
@@ -165,8 +171,8 @@ func (p *pump) free(o *op) {
 
 // finish waits until the operation is done: with the turn for a while, else parked. When the context ends it cancels
 // the operation and still waits, because its memory is lent until then.
-func (p *pump) finish(ctx context.Context, o *op, requests int) {
-	if p.lead(o.done) || !o.state.CompareAndSwap(opRunning, opParked) {
+func (p *pump) finish(ctx context.Context, o *op, requests int, patience time.Duration) {
+	if p.lead(o.done, patience) || !o.state.CompareAndSwap(opRunning, opParked) {
 		return
 	}
 	p.poller.kick()
@@ -178,9 +184,9 @@ func (p *pump) finish(ctx context.Context, o *op, requests int) {
 	}
 }
 
-// lead polls in this goroutine until `enough`, which is not asked again then, at most for the spin time, if nobody else does.
-// The turn is kept meanwhile: what others queue interrupts a poll and is submitted by the next.
-func (p *pump) lead(enough func() bool) bool {
+// lead polls in this goroutine until `enough`, which is not asked again then, at most for the spin time and `patience`, if
+// nobody else does. The turn is kept meanwhile: what others queue interrupts a poll and is submitted by the next.
+func (p *pump) lead(enough func() bool, patience time.Duration) bool {
 	if enough() {
 		return true
 	}
@@ -190,10 +196,10 @@ func (p *pump) lead(enough func() bool) bool {
 		}
 		p.turn.Lock() // the poller only has a look
 	}
-	var until time.Time
+	var now, until time.Time
 	rounds := uint32(pollsPerCrossing)
 	if p.spin < 0 {
-		rounds = 1
+		rounds, patience = 1, 0
 	}
 	done := false
 	for !done && !p.dead {
@@ -201,15 +207,22 @@ func (p *pump) lead(enough func() bool) bool {
 		if done = enough(); done {
 			break
 		}
-		now := time.Now()
+		now = time.Now()
 		if until.IsZero() {
-			until = now.Add(p.spin)
+			until = now.Add(p.spin + patience)
 		}
 		if now.After(until) {
 			break
 		}
 	}
+	yield := now.Sub(p.yielded) > yieldEvery
+	if yield {
+		p.yielded = now
+	}
 	p.release()
+	if yield {
+		runtime.Gosched()
+	}
 	return done || enough()
 }
 

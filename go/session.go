@@ -56,7 +56,7 @@ func (p *pump) control(ctx context.Context, op string, s *Session, call func(use
 		p.free(o)
 		return result{}, err
 	}
-	p.finish(ctx, o, 1)
+	p.finish(ctx, o, 1, 0)
 	end := o.one
 	p.free(o)
 	return end, end.err(op, ctx)
@@ -135,8 +135,13 @@ func (s *Session) closing() {
 
 // one does a request of this session.
 func (s *Session) one(ctx context.Context, name string, r *request, text []byte) (result, error) {
+	return s.patient(ctx, name, r, text, 0)
+}
+
+// patient does a request whose answer takes a while to make.
+func (s *Session) patient(ctx context.Context, name string, r *request, text []byte, patience time.Duration) (result, error) {
 	r.session = s.id
-	end, err := s.pump.one(ctx, name, r, text)
+	end, err := s.pump.one(ctx, name, r, text, patience)
 	if err != nil {
 		err = s.because(ctx, name, end.status, err)
 	}
