@@ -48,6 +48,8 @@ func (s *Session) readInto(ctx context.Context, fileID string, o *NeedleOptions,
 	flags := o.flags()
 	if p.number != 0 {
 		text, flags = appendPlace(text, p), flags|readPlaced|readUnchecked
+	} else if p.length >= fileLeast && s.checksHere(ctx) {
+		flags |= readUnchecked
 	}
 	r := request{op: opCall, region: methodNeedle, compare: uint64(flags), buffer: p.buffer, bufferOffset: uint64(p.offset),
 		length: uint64(p.length)}

@@ -18,6 +18,7 @@ type Session struct {
 	ended    atomic.Pointer[Error] // why it ended
 	gone     chan struct{}         // closed when it has
 	lent     lender
+	checks   checker
 }
 
 // messagesMax bounds messages that wait for Receive; a peer that sends more is not listened to any more.

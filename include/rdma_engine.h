@@ -244,8 +244,8 @@
 #define RDE_VOLUME_PLACED (1 << 4)
 
 /**
- * With RDE_VOLUME_PLACED: the caller checks by `rde_needle_check` what the answer says was not checked
- * (RDE_NEEDLE_UNCHECKED), which is faster for long needles: its processor checks while the exporter's copies.
+ * The caller checks by `rde_needle_check` what the answer says was not checked (RDE_NEEDLE_UNCHECKED). Over TCP an exporter
+ * then sends long needles from the page cache, without having looked at their bytes.
  */
 #define RDE_VOLUME_UNCHECKED (1 << 5)
 

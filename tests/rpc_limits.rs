@@ -145,7 +145,7 @@ fn a_call_that_happens_once_runs_once_also_over_another_session() {
             let text = format!("ran {ran}");
             let pieces = [Piece::bytes(text.as_bytes()), Piece::bytes(&[b'.'; 200])];
             assert!(call.is_once());
-            assert!(call.reply(&Reply { status: 7, header: HEADER, pieces: &pieces }).is_ok());
+            assert!(call.reply(&Reply { status: 7, header: HEADER, pieces: &pieces, file: None }).is_ok());
         };
         let mut first = None;
         for round in 0..4 {

@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
                 assert!(frame.len() <= COMPACT_FRAME && frame.len() + 8 == used && length > 0);
             }
             Part::Padding => assert!(used < 72),
-            Part::Fetch(_) | Part::Refuse(_) | Part::Comes(_) => assert!(used == 8),
+            Part::Fetch(_) | Part::Refuse(_) | Part::Comes(_) | Part::Spoiled => assert!(used == 8),
             Part::Piece(length) => assert!((1..=STREAM_PIECE).contains(&length) && used == 8),
         }
         // The same, wherever the bytes end behind it; nothing, when they end before.

@@ -180,7 +180,7 @@ impl Key {
 }
 
 fn checksum(wire: &Wire) -> u32 {
-    crc32c::crc32c(&wire.as_bytes()[..KEY_BYTES - 4])
+    crc_fast::crc32_iscsi(&wire.as_bytes()[..KEY_BYTES - 4])
 }
 
 #[cfg(test)]
@@ -226,7 +226,7 @@ mod tests {
         for (place, value) in [(4, 2), (5, 0), (5, 8), (6, 2), (7, 1), (56, 1)] {
             let mut bytes = key().encode();
             bytes[place] = value;
-            let sum = crc32c::crc32c(&bytes[..60]);
+            let sum = crc_fast::crc32_iscsi(&bytes[..60]);
             bytes[60..].copy_from_slice(&sum.to_le_bytes());
             assert_eq!(Key::decode(&bytes).unwrap_err().status, Status::InvalidArgument, "{place}");
         }

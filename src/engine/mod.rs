@@ -10,6 +10,7 @@ pub mod control;
 pub mod draft;
 pub mod export;
 pub mod fabric;
+pub mod file;
 pub mod frame;
 pub mod handle;
 pub mod import;

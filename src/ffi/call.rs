@@ -216,7 +216,7 @@ pub unsafe extern "C" fn rde_call_reply(
         };
         // SAFETY: forwarded from the caller.
         let pieces = unsafe { self::pieces(pieces, count) }?;
-        match Call::take(call.id)?.reply(&Reply { status, header, pieces }) {
+        match Call::take(call.id)?.reply(&Reply { status, header, pieces, file: None }) {
             Ok(()) => Ok(()),
             Err((status, call)) => {
                 call.put_back();

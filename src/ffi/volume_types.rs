@@ -35,8 +35,8 @@ pub const RDE_METHOD_NEEDLE_MEMORY: u32 = 0x5357_0003;
 /// exporter may still write to the place: release the buffer, and do not use its memory for anything else; or give such calls
 /// no time-out, and do not cancel them.
 pub const RDE_VOLUME_PLACED: u32 = 1 << 4;
-/// With RDE_VOLUME_PLACED: the caller checks by `rde_needle_check` what the answer says was not checked
-/// (RDE_NEEDLE_UNCHECKED), which is faster for long needles: its processor checks while the exporter's copies.
+/// The caller checks by `rde_needle_check` what the answer says was not checked (RDE_NEEDLE_UNCHECKED). Over TCP an exporter
+/// then sends long needles from the page cache, without having looked at their bytes.
 pub const RDE_VOLUME_UNCHECKED: u32 = 1 << 5;
 
 /// Longest file id with its token, in bytes.

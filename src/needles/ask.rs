@@ -1,9 +1,11 @@
 //! One read as it arrives: a file id, perhaps with a token, a part and flags.
 
+use std::ops::Range;
+
 use super::token::ReadKey;
 use super::{FILE_ID, read};
 use crate::status::{Error, Result, Status};
-use crate::volume::{FileId, ReadOptions};
+use crate::volume::{FileId, Needle, ReadOptions};
 
 /// A read that may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,14 @@ impl Ask {
     pub fn options(&self, wait: bool) -> ReadOptions {
         let (read_deleted, stored) = (self.flags & read::LIVE == 0, self.flags & read::STORED != 0);
         ReadOptions { read_deleted, stored, wait, now_ns: None }
+    }
+
+    /// Which bytes of a needle it is for. Errors: those of [`Needle::range`].
+    pub fn range(&self, needle: &Needle, options: &ReadOptions) -> Result<Range<u32>> {
+        match self.flags & read::RANGE {
+            0 => Ok(0..needle.data_length),
+            _ => needle.range(self.offset, usize::try_from(self.len).unwrap_or(usize::MAX), options),
+        }
     }
 
     /// Bytes of data that it brings at most, of a record of this size field: the data is never longer than that.

@@ -4,7 +4,7 @@
 use super::ask::Ask;
 use super::batch;
 use super::placed::Target;
-use super::serve::{AT_ONCE, Needles, PLACED_AT_ONCE, payload};
+use super::serve::{AT_ONCE, Needles, payload};
 use super::{FILE_ID, METHOD, PLACE, read};
 use crate::io::readahead::{Queue, Range};
 use crate::rpc::{Call, Resume};
@@ -39,13 +39,12 @@ impl Needles {
     fn needed_by_one(&self, call: &Call) -> Result<Vec<Range>> {
         let header = call.header();
         let payload = payload(call, FILE_ID + PLACE)?;
-        let (text, target) = Target::split(&self.lent, call.session().id(), &payload, header.flags)?;
+        let (text, _) = Target::split(&self.lent, call.session().id(), &payload, header.flags)?;
         let flags = header.flags & !(read::PLACED | read::UNCHECKED);
         let ask = Ask::new(text, header.offset, header.len, flags, self.key.as_ref())?;
         let location = self.directory.volume(ask.id.volume, false)?.locate(ask.id, &ask.options(false))?;
-        let at_once = if target.is_some_and(|target| target.unchecked()) { PLACED_AT_ONCE } else { AT_ONCE };
         let mut ranges = Vec::new();
-        match ask.room(location.size()) <= at_once {
+        match ask.room(location.size()) <= AT_ONCE {
             true => needed(&location, &ask, &mut ranges)?,
             false => return Err(Status::NotReady.into()),
         }

@@ -10,17 +10,22 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::ask::Ask;
 use super::read;
+use crate::engine::buffer::Span;
 use crate::engine::region::Region;
 use crate::rpc::{self, Lent};
 use crate::status::{Error, Result, Status};
-use crate::volume::{Location, Needle, Read, ReadOptions, checksum};
+use crate::volume::checksum::{self, Sum};
+use crate::volume::{Location, Needle, Read, ReadOptions};
 
 /// Bytes that go by way of a core's own cache: one system call, checked there, and copied when all is well. More are read
 /// straight to their place.
 const NEARBY: u64 = 64 << 10;
 
-/// Bytes between two looks at the key, and at whether the caller has given up.
-const STEP: u64 = 1 << 20;
+/// Bytes that are read at a time, between two looks at the key: they are in a core's own cache when they are counted.
+const STEP: u64 = 256 << 10;
+
+/// Bytes that are copied at a time to be counted: they fit into the first cache.
+const COPY: usize = 8 << 10;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -48,16 +53,12 @@ pub(super) struct Target {
     region: Arc<Region>,
     offset: u64,
     length: u64,
-    /// Its reader checks what is read straight to its place.
-    unchecked: bool,
 }
 
 /// What was put into a [`Target`].
 pub(super) struct Put {
     pub needle: Needle,
     pub length: u64,
-    /// The reader has to check it.
-    pub unchecked: bool,
 }
 
 impl Target {
@@ -79,18 +80,12 @@ impl Target {
         if offset.checked_add(length).is_none_or(|end| end > region.len()) {
             return Err(Error::new(Status::OutOfRange, "the place ends past the memory that was lent"));
         }
-        let unchecked = flags & read::UNCHECKED != 0;
-        Ok((rest, Some(Target { region, offset, length, unchecked })))
+        Ok((rest, Some(Target { region, offset, length })))
     }
 
     /// Bytes that it has room for.
     pub fn len(&self) -> u64 {
         self.length
-    }
-
-    /// Whether its reader checks what is read straight to its place.
-    pub fn unchecked(&self) -> bool {
-        self.unchecked
     }
 
     /// Puts bytes there, from `at` on. Errors: `OutOfRange`, `Revoked`.
@@ -122,7 +117,7 @@ impl Target {
                 return Ok(None);
             }
             self.put(at, &scratch[..length])?;
-            Ok(Some(Put { needle, length: length as u64, unchecked: false }))
+            Ok(Some(Put { needle, length: length as u64 }))
         })
     }
 
@@ -135,39 +130,45 @@ impl Target {
         options: &ReadOptions,
     ) -> Result<Option<Put>> {
         let needle = location.stat(options)?;
-        let all = 0..needle.data_length;
-        let range = match ask.flags & read::RANGE {
-            0 => all.clone(),
-            _ => needle.range(ask.offset, usize::try_from(ask.len).unwrap_or(usize::MAX), options)?,
-        };
-        let (length, whole) = (u64::from(range.end - range.start), range == all);
+        let range = ask.range(&needle, options)?;
+        let (length, whole) =
+            (u64::from(range.end - range.start), range.len() == needle.data_length as usize);
         if length > room {
             return Ok(None);
         }
-        if whole && !self.unchecked {
+        if whole {
             self.fill_checked(at, &needle, location, options)?;
         } else {
-            self.fill(at, range, location, options)?;
+            self.fill(at, range, location, options, None)?;
         }
-        Ok(Some(Put { needle, length, unchecked: whole && self.unchecked }))
+        Ok(Some(Put { needle, length }))
     }
 
-    /// From the page cache to the place, and nothing in between.
-    fn fill(&self, at: u64, range: Range<u32>, location: &Location, options: &ReadOptions) -> Result<()> {
+    /// From the page cache to the place, and nothing in between. What is `counted` is read back while it is in this core's
+    /// cache. The memory is the caller's: if he writes there meanwhile, he gets what he wrote.
+    fn fill(
+        &self,
+        at: u64,
+        range: Range<u32>,
+        location: &Location,
+        options: &ReadOptions,
+        mut counted: Option<&mut Sum>,
+    ) -> Result<()> {
         let (start, end) = (u64::from(range.start), u64::from(range.end));
         for from in (start..end).step_by(STEP as usize) {
             let length = STEP.min(end - from);
             let span = rpc::writable(&self.region, self.offset + at + (from - start), length)?;
-            let got = span.read_file(location.file(), data_at(location) + from, options.wait)?;
+            let got = span.read_file(location.file(), location.data_at() + from, options.wait)?;
             if got as u64 != length {
                 return Err(cut_off());
+            }
+            if let Some(sum) = &mut counted {
+                count(&span, sum)?;
             }
         }
         Ok(())
     }
 
-    /// In pieces that stay in a core's cache while they are checked. The memory is not ours: what was checked is not read
-    /// from there.
     fn fill_checked(
         &self,
         at: u64,
@@ -175,30 +176,24 @@ impl Target {
         location: &Location,
         options: &ReadOptions,
     ) -> Result<()> {
-        let end = u64::from(needle.data_length);
-        let sum = scratch(NEARBY as usize, |scratch| {
-            let mut sum = 0;
-            for from in (0..end).step_by(NEARBY as usize) {
-                let piece = &mut scratch[..NEARBY.min(end - from) as usize];
-                let got = location.read_data(from, piece, options)?;
-                if got != piece.len() {
-                    return Err(cut_off());
-                }
-                sum = crc32c::crc32c_append(sum, piece);
-                self.put(at + from, piece)?;
-            }
-            Ok(sum)
-        })?;
-        match checksum::matches(needle.checksum, sum) {
+        let mut sum = Sum::new();
+        self.fill(at, 0..needle.data_length, location, options, Some(&mut sum))?;
+        match checksum::matches(needle.checksum, sum.value()) {
             true => Ok(()),
             false => Err(Error::new(Status::Corrupted, "a needle's data does not match its checksum")),
         }
     }
 }
 
-/// Where a record's data begins in its file.
-fn data_at(location: &Location) -> u64 {
-    location.offset() + location.front_length() as u64
+/// Counts bytes of memory that another process has, too: by copies, because no slice of it may be made.
+fn count(span: &Span, sum: &mut Sum) -> Result<()> {
+    let mut copy = [0; COPY];
+    for at in (0..span.len()).step_by(COPY) {
+        let copy = &mut copy[..COPY.min(span.len() - at)];
+        span.copy_to_slice(at as u64, copy)?;
+        sum.add(copy);
+    }
+    Ok(())
 }
 
 fn cut_off() -> Error {

@@ -8,7 +8,7 @@ use super::batch::{self, Builder, Row};
 use super::{METHOD, METHOD_BATCH, read};
 use crate::rpc::{Client, Header, Outgoing, Piece, Replied, Ticket};
 use crate::status::{Error, Result, Status};
-use crate::volume::checksum;
+use crate::volume::checksum::{self, Sum};
 
 /// Bytes of one part.
 const PART: u64 = 4 << 20;
@@ -103,14 +103,14 @@ impl<'a> Reader<'a> {
         let all = known.data_length.get();
         let (start, length) = wanted.part.unwrap_or((0, all));
         let end = start.saturating_add(length).min(all);
-        let mut sum = 0;
+        let mut sum = Sum::new();
         let flags = wanted.flags | read::STORED | read::RANGE;
         self.read_parts(text, flags, &known, start..end, &mut |bytes| {
-            sum = crc32c::crc32c_append(sum, bytes);
+            sum.add(bytes);
             sink(bytes)
         })?;
         let same = match end - start == all {
-            true => checksum::matches(known.checksum.get(), sum),
+            true => checksum::matches(known.checksum.get(), sum.value()),
             // Of a part no checksum is known: it is of this needle if that is there before and after.
             false => Row { generation: known.generation, ..self.stat(wanted)? } == known,
         };

@@ -16,15 +16,16 @@ use super::token::ReadKey;
 use super::{FILE_ID, PLACE, needle, read};
 use crate::engine::context::Context;
 use crate::engine::draft::Draft;
+use crate::engine::file::FileRange;
 use crate::rpc::{Answer, Call, Header, Lent, Part};
 use crate::status::{Error, Result, Status};
 use crate::volume::{Location, Needle, Read, ReadOptions, View, Volume};
 
-/// Bytes that are read in the thread that all callers share: a tenth of a millisecond. Longer reads go to the pool.
+/// Bytes that are read in the thread that all callers share: a tenth of a millisecond. Longer reads go to the pool, several at a time.
 pub(super) const AT_ONCE: u64 = 512 << 10;
 
-/// The same of what is read straight to the caller's place and checked by him: as long as that takes, and a chunk of a MiB.
-pub(super) const PLACED_AT_ONCE: u64 = (1 << 20) + (64 << 10);
+/// Less is read and sent in less time than it takes to ask whether the page cache has it.
+const FILE_LEAST: u64 = 64 << 10;
 
 /// The data in an answer to a batch begin at multiples of this.
 const ALIGN: usize = 8;
@@ -42,6 +43,16 @@ pub(super) struct Found {
     pub ask: Ask,
     volume: Arc<Volume>,
     pub location: Location,
+}
+
+/// How an answer for one gets to its caller.
+enum Way {
+    /// Read into registered memory, and checked there.
+    Memory,
+    /// To his place.
+    Place(Target),
+    /// From the page cache, if it has all of it, and he checks what is whole.
+    File,
 }
 
 /// What a batch is going to answer to one of its reads.
@@ -68,30 +79,35 @@ impl Needles {
         let (text, target) = Target::split(&self.lent, call.session().id(), &payload, header.flags)?;
         let flags = header.flags & !(read::PLACED | read::UNCHECKED);
         let ask = Ask::new(text, header.offset, header.len, flags, self.key.as_ref())?;
+        let unchecked = header.flags & read::UNCHECKED != 0;
+        let way = match target {
+            Some(target) => Way::Place(target),
+            None if unchecked && call.session().link().is_some_and(|link| link.takes_files()) => Way::File,
+            None => Way::Memory,
+        };
         let options = ask.options(wait);
         let volume = self.directory.volume(ask.id.volume, wait)?;
         let mut location = self.noticed(&volume, volume.locate(ask.id, &options))?;
         loop {
-            match self.read_at(&location, &ask, target.as_ref(), &options) {
+            match self.read_at(&location, &ask, &way, &options) {
                 Err(error) => location = volume.retry(&location, error, &options)?,
                 done => return done,
             }
         }
     }
 
-    fn read_at(
-        &self,
-        location: &Location,
-        ask: &Ask,
-        target: Option<&Target>,
-        options: &ReadOptions,
-    ) -> Result<Answer> {
+    fn read_at(&self, location: &Location, ask: &Ask, way: &Way, options: &ReadOptions) -> Result<Answer> {
         let (room, longest) = (ask.room(location.size()), self.context.options().max_message);
-        let at_once = if target.is_some_and(Target::unchecked) { PLACED_AT_ONCE } else { AT_ONCE };
-        if !options.wait && room > at_once {
+        if matches!(way, Way::File)
+            && room >= FILE_LEAST
+            && let Some(answer) = cached(location, ask, options, longest)?
+        {
+            return Ok(answer);
+        }
+        if !options.wait && room > AT_ONCE {
             return Err(Status::NotReady.into());
         }
-        if let Some(target) = target
+        if let Way::Place(target) = way
             && let Some(put) = target.read(0, ask, location, options)?
         {
             return Ok(Answer { status: 0, header: placed(&put), parts: vec![] });
@@ -265,23 +281,32 @@ fn header(needle: &Needle) -> Header {
     }
 }
 
+/// An answer that goes from the page cache as it is. None: that has not all of it, or it is too long or has no data.
+fn cached(location: &Location, ask: &Ask, options: &ReadOptions, longest: u64) -> Result<Option<Answer>> {
+    let needle = location.stat(options)?;
+    let range = ask.range(&needle, options)?;
+    let length = u64::from(range.end - range.start);
+    let file = FileRange::new(location.kept_file(), location.data_at() + u64::from(range.start), length);
+    if length > longest || !file.is_cached() {
+        return Ok(None);
+    }
+    let mut header = header(&needle);
+    if range.len() == needle.data_length as usize {
+        header.flags |= needle::UNCHECKED;
+        header.offset |= u64::from(needle.checksum) << 32;
+    }
+    Ok(Some(Answer { status: 0, header, parts: vec![Part::File(file)] }))
+}
+
 /// The header of an answer whose data is at its place.
 fn placed(put: &Put) -> Header {
     let mut header = header(&put.needle);
     header.flags |= needle::PLACED;
-    if put.unchecked {
-        header.flags |= needle::UNCHECKED;
-        header.offset |= u64::from(put.needle.checksum) << 32;
-    }
     header
 }
 
 fn placed_row(put: &Put, start: usize) -> Row {
-    let mut row = row(Status::Ok, &put.needle, start..start + put.length as usize);
-    if put.unchecked {
-        row.flags |= needle::UNCHECKED;
-    }
-    row
+    row(Status::Ok, &put.needle, start..start + put.length as usize)
 }
 
 fn row(status: Status, needle: &Needle, data: Range<usize>) -> Row {

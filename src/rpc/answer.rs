@@ -6,6 +6,7 @@ use crate::engine::buffer::{Buffer, Span};
 use crate::engine::call::{Call, Header, Piece, Reply};
 use crate::engine::context::Context;
 use crate::engine::draft::Draft;
+use crate::engine::file::FileRange;
 use crate::engine::handle;
 use crate::engine::request::{COMPLETION_INLINE, Completion};
 use crate::status::{Error, Result, Status};
@@ -32,6 +33,8 @@ pub enum Part {
         /// Bytes.
         length: usize,
     },
+    /// A part of a file, which is all of the payload: for callers whose link takes files.
+    File(FileRange),
 }
 
 /// What a handler answers.
@@ -66,19 +69,24 @@ impl Answer {
     /// Answers a call with it; a call that cannot be answered so is answered with why.
     pub(super) fn send(&self, call: Call) {
         let piece = |part: &'_ Part| match part {
-            Part::Bytes(_) => None,
+            Part::Bytes(_) | Part::File(_) => None,
             Part::Buffer { buffer, offset, length } => Some(Piece::buffer(buffer.id(), *offset, *length)),
             Part::Draft { draft, length } => Some(Piece::buffer(draft.id(), 0, *length)),
         };
+        let file = self.parts.iter().find_map(|part| match part {
+            Part::File(file) => Some(file),
+            _ => None,
+        });
         let pieces: Vec<Piece<'_>> = self
             .parts
             .iter()
+            .filter(|part| !matches!(part, Part::File(_)))
             .map(|part| match part {
                 Part::Bytes(bytes) => Piece::bytes(bytes),
                 other => piece(other).unwrap_or_default(),
             })
             .collect();
-        let reply = Reply { status: self.status, header: self.header, pieces: &pieces };
+        let reply = Reply { status: self.status, header: self.header, pieces: &pieces, file };
         if let Err((status, call)) = call.reply(&reply) {
             tracing::warn!(method = call.method(), ?status, "an answer cannot be sent");
             call.fail(status);

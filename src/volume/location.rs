@@ -59,6 +59,12 @@ pub(super) struct DataFile {
     pub(super) version: Version,
 }
 
+impl AsFd for DataFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 /// Where a needle's record is. Keeps the file open, so that a vacuum does not take it away.
 #[derive(Clone, Debug)]
 pub struct Location {
@@ -78,6 +84,16 @@ impl Location {
     /// The open `.dat` file.
     pub fn file(&self) -> BorrowedFd<'_> {
         self.data.file.as_fd()
+    }
+
+    /// The same, kept open by whoever has it.
+    pub fn kept_file(&self) -> Arc<dyn AsFd + Send + Sync> {
+        self.data.clone()
+    }
+
+    /// Where in the file the data begins, in bytes.
+    pub fn data_at(&self) -> u64 {
+        self.offset + self.front_length() as u64
     }
 
     /// The file id it was looked up by.

@@ -53,7 +53,7 @@ pub fn echo(call: Call) {
         Some(bytes) => Piece::bytes(bytes),
         None => Piece::buffer(call.buffer(), 0, call.len()),
     };
-    let reply = Reply { status: method, header, pieces: &[piece] };
+    let reply = Reply { status: method, header, pieces: &[piece], file: None };
     assert!(call.reply(&reply).is_ok());
 }
 

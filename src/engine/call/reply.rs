@@ -6,6 +6,7 @@ use super::piece::Source;
 use super::{Header, Inbound, Kept, Piece};
 use crate::engine::buffer::Span;
 use crate::engine::context::Context;
+use crate::engine::file::FileRange;
 use crate::engine::handle;
 use crate::engine::worker::{Local, SHORT, Short};
 use crate::limits;
@@ -20,6 +21,8 @@ pub struct Reply<'a> {
     pub header: Header,
     /// Bytes, copied; and ranges of buffers, which are read until they are sent: release them, do not overwrite them.
     pub pieces: &'a [Piece<'a>],
+    /// Instead of pieces: a part of a file, sent from the page cache, to callers whose link takes files.
+    pub file: Option<&'a FileRange>,
 }
 
 impl Reply<'_> {
@@ -28,10 +31,23 @@ impl Reply<'_> {
         if self.header.reserved != 0 {
             return Err(Status::InvalidArgument);
         }
-        let (body, length) = gather(context, self.pieces)?;
+        let (body, length) = match self.file {
+            None => gather(context, self.pieces)?,
+            Some(file) => (self.check_file(call, file)?, file.len()),
+        };
         let longest =
             if call.once.is_some() { limits::KEPT_REPLY as u64 } else { context.options().max_message };
         if length > longest { Err(Status::OutOfRange) } else { Ok(body) }
+    }
+
+    fn check_file(&self, call: &Inbound, file: &FileRange) -> Result<Local, Status> {
+        if !self.pieces.is_empty() || call.once.is_some() || file.is_empty() {
+            return Err(Status::InvalidArgument);
+        }
+        if !call.session.link().is_some_and(|link| link.takes_files()) {
+            return Err(Status::Unsupported);
+        }
+        Ok(Local::File(file.clone()))
     }
 }
 

@@ -16,6 +16,9 @@ pub(super) const VALUE: usize = 1_024;
 /// Bit of [`Hello::fabrics`]: over a network it takes its frames by a stream of its own.
 pub const STREAM: u32 = 1 << 2;
 
+/// The same: its streams know payloads that turn out to be no good.
+pub const SPOILS: u32 = 1 << 3;
+
 /// UCX changed its wire format here; older and newer do not mix.
 const UCX_WIRE_CHANGE: (u32, u32) = (1, 16);
 
@@ -105,7 +108,7 @@ impl Hello {
     pub(super) fn of(config: &super::ControlConfig) -> Hello {
         Hello {
             version: (WIRE_MAJOR, WIRE_MINOR),
-            fabrics: config.fabrics,
+            fabrics: config.fabrics | if config.fabrics & STREAM != 0 { SPOILS } else { 0 },
             uuid: config.uuid,
             pid: std::process::id(),
             uid: rustix::process::getuid().as_raw(),

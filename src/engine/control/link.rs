@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::hello::{Hello, STREAM};
+use super::hello::{Hello, SPOILS, STREAM};
 use crate::status::{Error, Status};
 
 /// What carries bytes between the two contexts of a link.
@@ -110,6 +110,11 @@ impl Link {
     pub fn streams(&self) -> bool {
         let wanted = self.facts.streams && self.facts.peer.fabrics & STREAM != 0;
         wanted && self.facts.fabric == Fabric::Network && !self.facts.local && self.facts.peer_addr.is_some()
+    }
+
+    /// Whether a payload on a stream may be a part of a file: the peer can be told that it was no good.
+    pub fn takes_files(&self) -> bool {
+        self.streams() && self.facts.peer.fabrics & SPOILS != 0
     }
 
     /// What carries the data.

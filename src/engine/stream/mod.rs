@@ -10,6 +10,8 @@ mod socket;
 pub mod wire;
 
 #[cfg(test)]
+mod file_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
@@ -19,13 +21,17 @@ use rustix::io::Errno;
 
 pub(super) use self::receive::Payload;
 use self::receive::{Pulled, Receiver};
-use self::send::Sender;
+use self::send::{Body, Sender};
 use super::buffer::Span;
+use super::file::FileRange;
 use crate::limits::COMPACT_FRAME;
 use crate::status::Status;
 
 /// Bytes received before others have their turn.
 const TURN: usize = 1 << 20;
+
+/// Bytes of a long piece that a sleeper is woken for.
+const WAKE: usize = 256 << 10;
 
 /// The end of something: nothing of it is used any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +40,19 @@ pub(super) struct Ended {
     pub token: u64,
     /// Whether a payload has come; else one has gone.
     pub received: bool,
-    /// Whether all of it has.
-    pub good: bool,
+    /// How.
+    pub end: End,
+}
+
+/// How a payload has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// All of it has come or gone.
+    Good,
+    /// The stream has ended before.
+    Lost,
+    /// Its sender could not get all of it. The stream goes on.
+    Spoiled,
 }
 
 /// What a sleeper waits for.
@@ -64,6 +81,8 @@ pub(super) struct Stream {
     moved: bool,
     /// What was last asked for.
     interest: Interest,
+    /// Bytes that end a sleep.
+    wake: usize,
 }
 
 impl Stream {
@@ -79,6 +98,7 @@ impl Stream {
             dry: false,
             moved: false,
             interest: Interest { read: true, write: false },
+            wake: 1,
         }
     }
 
@@ -87,11 +107,21 @@ impl Stream {
         self.socket.as_ref().map(AsFd::as_fd)
     }
 
-    /// What to wait for before it can go on; unless `always`, only if that has changed since this was last asked.
-    pub fn interest(&mut self, always: bool) -> Option<(BorrowedFd<'_>, Interest)> {
+    /// What to wait for before it can go on; unless `always`, only if that has changed since this was last asked. `asleep`: a
+    /// sleeper asks, who reads without asking epoll when he is awake.
+    pub fn interest(&mut self, always: bool, asleep: bool) -> Option<(BorrowedFd<'_>, Interest)> {
         let interest = Interest { read: !self.receiver.is_stuck(), write: self.sender.is_busy() };
+        self.wake_at(if asleep { self.receiver.comes_first().clamp(1, WAKE) } else { 1 });
         let changed = std::mem::replace(&mut self.interest, interest) != interest;
         Some((self.socket.as_ref()?.as_fd(), interest)).filter(|_| changed || always)
+    }
+
+    /// Nothing can be done with the first bytes of a long piece alone: a sleeper waits for many of them.
+    fn wake_at(&mut self, bytes: usize) {
+        if let Some(socket) = self.socket.as_ref().filter(|_| bytes != self.wake) {
+            socket::wake_at(socket, bytes);
+            self.wake = bytes;
+        }
     }
 
     /// Puts a frame in line, with the bytes of `spans` as its payload; [`Stream::flush`] sends it. With a payload, an
@@ -105,11 +135,17 @@ impl Stream {
         self.put(frame, spans, token, true)
     }
 
-    fn put(&mut self, frame: &[u8], spans: Vec<Span>, token: u64, offer: bool) -> Result<(), Status> {
+    /// Puts a frame in line with a part of a file as its payload. Of a file that turns out to be shorter the receiver hears
+    /// that what came is no good. For peers that know of such payloads.
+    pub fn post_file(&mut self, frame: &[u8], file: FileRange, token: u64) -> Result<(), Status> {
+        self.put(frame, Body::File(file), token, false)
+    }
+
+    fn put(&mut self, frame: &[u8], body: impl Into<Body>, token: u64, offer: bool) -> Result<(), Status> {
         if self.socket.is_none() {
             return Err(Status::ConnectionLost);
         }
-        if self.sender.post(frame, spans, token, offer) { Ok(()) } else { Err(Status::QueueFull) }
+        if self.sender.post(frame, body.into(), token, offer) { Ok(()) } else { Err(Status::QueueFull) }
     }
 
     /// Sends what the socket takes.
@@ -130,6 +166,11 @@ impl Stream {
         (self.turn, self.dry, self.moved) = (TURN, !ready, false);
         self.receiver.refuse_dropped(&mut self.sender);
         self.flush();
+    }
+
+    /// Whether something waits to be sent.
+    pub fn is_full(&self) -> bool {
+        self.sender.is_busy()
     }
 
     /// Whether bytes moved in this turn.

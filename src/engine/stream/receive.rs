@@ -9,7 +9,7 @@ use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 
 use super::send::Sender;
 use super::wire::{self, Part, Word};
-use super::{Ended, socket};
+use super::{End, Ended, socket};
 use crate::engine::buffer::Span;
 use crate::limits::{COMPACT_FRAME, STREAM_INPUT, STREAM_PAYLOADS};
 use crate::status::Status;
@@ -103,6 +103,11 @@ impl Receiver {
         self.piece > 0 && self.incoming.front().is_some_and(Incoming::is_stuck)
     }
 
+    /// Bytes of a payload that come before anything else; 0 when it may be a frame that comes next.
+    pub fn comes_first(&self) -> usize {
+        if self.begin == self.end { self.piece } else { 0 }
+    }
+
     /// Copies the next frame into `into`, if it has come: its length, and the payload that it announces.
     #[inline]
     pub fn take(
@@ -138,6 +143,10 @@ impl Receiver {
                 }
                 Part::Comes(number) => {
                     self.comes(number)?;
+                    continue;
+                }
+                Part::Spoiled => {
+                    self.spoiled(ended)?;
                     continue;
                 }
             };
@@ -183,6 +192,16 @@ impl Receiver {
             }
             _ => Err(Status::Protocol),
         }
+    }
+
+    /// The rest of the oldest payload does not come.
+    fn spoiled(&mut self, ended: &mut VecDeque<Ended>) -> Result<(), Status> {
+        let spoiled = self.incoming.pop_front().ok_or(Status::Protocol)?;
+        self.first += 1;
+        if let To::Span { token, .. } = spoiled.to {
+            ended.push_back(Ended { token, received: true, end: End::Spoiled });
+        }
+        Ok(())
     }
 
     /// Offers that were dropped are refused.
@@ -253,7 +272,7 @@ impl Receiver {
         }
         self.first += 1;
         if let Some(Incoming { to: To::Span { token, .. }, .. }) = self.incoming.pop_front() {
-            ended.push_back(Ended { token, received: true, good: true });
+            ended.push_back(Ended { token, received: true, end: End::Good });
         }
     }
 
@@ -311,7 +330,7 @@ impl Receiver {
         let offers = std::mem::take(&mut self.offers).into_values();
         for incoming in self.incoming.drain(..).chain(offers) {
             if let To::Span { token, .. } = incoming.to {
-                ended.push_back(Ended { token, received: true, good: false });
+                ended.push_back(Ended { token, received: true, end: End::Lost });
             }
         }
         (self.piece, self.begin, self.end) = (0, 0, 0);

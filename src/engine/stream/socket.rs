@@ -43,9 +43,10 @@ impl Batch {
 }
 
 /// Sends what `fill` puts into a batch: bytes and spans that live until this returns. How many bytes the kernel took,
-/// and how many there were.
+/// and how many there were. `more` follows at once, so that a short packet need not go yet.
 pub(super) fn send<'a>(
     socket: &OwnedFd,
+    more: bool,
     fill: impl FnOnce(&mut dyn FnMut(Piece<'a>) -> bool),
 ) -> Result<(usize, usize), Errno> {
     let mut batch = Batch::new();
@@ -63,7 +64,7 @@ pub(super) fn send<'a>(
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = batch.list.as_mut_ptr();
     message.msg_iovlen = batch.count as _;
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
     // SAFETY: the pieces live for 'a, and the kernel only reads them.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &message, flags) };
     Ok((counted(sent)?, batch.length()))
@@ -86,6 +87,16 @@ pub(super) fn receive(socket: &OwnedFd, into: &Span, at: usize, length: usize) -
     // SAFETY: within the span, which is writable and lives until this returns.
     let came = unsafe { libc::recv(socket.as_raw_fd(), address.cast(), length, libc::MSG_DONTWAIT) };
     counted(came)
+}
+
+/// Has a sleeper woken when so many bytes have come, at least 1. A hint: without it he wakes more often.
+pub(super) fn wake_at(socket: &OwnedFd, bytes: usize) {
+    let value = libc::c_int::try_from(bytes.max(1)).unwrap_or(libc::c_int::MAX);
+    let (pointer, length) = (&raw const value, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: an int that lives until this returns.
+    unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, pointer.cast(), length)
+    };
 }
 
 fn counted(result: isize) -> Result<usize, Errno> {

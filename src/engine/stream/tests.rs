@@ -23,28 +23,28 @@ fn connection() -> (TcpStream, TcpStream) {
     (here, there)
 }
 
-fn pair() -> (Stream, Stream) {
+pub(super) fn pair() -> (Stream, Stream) {
     let (here, there) = connection();
     (Stream::new(OwnedFd::from(here), Vec::new()), Stream::new(OwnedFd::from(there), Vec::new()))
 }
 
-fn frame(number: u64, payload: usize) -> Compact {
+pub(super) fn frame(number: u64, payload: usize) -> Compact {
     let mut compact = Compact::default();
     compact.fill(Frame::new(Kind::Put, 1, 2, number), &[], 0, payload as u64).unwrap();
     compact
 }
 
-fn number_of(bytes: &[u8]) -> u64 {
+pub(super) fn number_of(bytes: &[u8]) -> u64 {
     Frame::decode(bytes, Frame::announced(bytes).unwrap()).unwrap().frame.request.get()
 }
 
-fn filled(pool: &Pool, length: usize, byte: u8) -> Span {
+pub(super) fn filled(pool: &Pool, length: usize, byte: u8) -> Span {
     let span = pool.alloc(length as u64, 0).unwrap().whole().unwrap();
     span.copy_from_slice(0, &vec![byte; length]).unwrap();
     span
 }
 
-fn bytes_of(span: &Span) -> Vec<u8> {
+pub(super) fn bytes_of(span: &Span) -> Vec<u8> {
     let mut bytes = vec![0; span.len()];
     span.copy_to_slice(0, &mut bytes).unwrap();
     bytes
@@ -145,7 +145,7 @@ fn frames_and_payloads_of_every_length_arrive_in_order_both_ways() {
             stream.begin_turn(true);
             ways[there].take(&pool, stream);
             while let Some(ended) = stream.next_ended() {
-                assert!(ended.good);
+                assert_eq!(ended.end, End::Good);
                 if ended.received {
                     ways[there].landed(ended.token);
                 } else {
@@ -159,7 +159,7 @@ fn frames_and_payloads_of_every_length_arrive_in_order_both_ways() {
 }
 
 /// Turns of both ends until `done`, a bounded number of them.
-fn run(a: &mut Stream, b: &mut Stream, mut done: impl FnMut(&mut Stream, &mut Stream) -> bool) {
+pub(super) fn run(a: &mut Stream, b: &mut Stream, mut done: impl FnMut(&mut Stream, &mut Stream) -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
     while !done(a, b) {
         assert!(Instant::now() < until, "it never came");
@@ -190,7 +190,7 @@ fn a_short_frame_does_not_wait_for_a_long_payload_before_it() {
     });
     assert!(!b.has_ended(), "the long one was there first");
     run(&mut a, &mut b, |_, b| b.next(&mut bytes).is_none() && b.has_ended());
-    assert_eq!(b.next_ended(), Some(Ended { token: 20, received: true, good: true }));
+    assert_eq!(b.next_ended(), Some(Ended { token: 20, received: true, end: End::Good }));
     assert!(bytes_of(&into).iter().all(|byte| *byte == 7));
 }
 
@@ -214,14 +214,14 @@ fn a_payload_without_a_place_holds_what_is_behind_it_until_it_has_one() {
         b.begin_turn(true);
         assert!(b.next(&mut bytes).is_none() && !b.has_ended());
     }
-    assert_eq!(b.interest(false).unwrap().1, Interest { read: false, write: false });
+    assert_eq!(b.interest(false, false).unwrap().1, Interest { read: false, write: false });
     // The first is refused, the last finds its place.
     let into = filled(&pool, 100_000, 0);
     let (_, last) = held.pop().unwrap();
     b.claim(&last.unwrap(), into.clone(), 30).unwrap();
     held.clear();
     run(&mut a, &mut b, |_, b| b.next(&mut bytes).is_none() && b.has_ended());
-    assert_eq!(b.next_ended(), Some(Ended { token: 30, received: true, good: true }));
+    assert_eq!(b.next_ended(), Some(Ended { token: 30, received: true, end: End::Good }));
     assert!(bytes_of(&into).iter().all(|byte| *byte == 9));
 }
 
@@ -245,7 +245,7 @@ fn an_offer_holds_nothing_up_until_somebody_has_a_place_for_it() {
         }
         b.has_ended()
     });
-    assert_eq!(b.next_ended(), Some(Ended { token: 20, received: true, good: true }));
+    assert_eq!(b.next_ended(), Some(Ended { token: 20, received: true, end: End::Good }));
     assert!(bytes_of(&behind).iter().all(|byte| *byte == 9));
     // The second is wanted, the first is not: for its sender it has gone.
     let into = filled(&pool, 3 << 20, 0);
@@ -255,11 +255,11 @@ fn an_offer_holds_nothing_up_until_somebody_has_a_place_for_it() {
     run(&mut a, &mut b, |a, b| {
         while a.next(&mut bytes).is_some() || b.next(&mut bytes).is_some() {}
         while let Some(ended) = a.next_ended() {
-            gone.push((ended.token, ended.good));
+            gone.push((ended.token, ended.end == End::Good));
         }
         b.has_ended() && gone.len() == 3
     });
-    assert_eq!(b.next_ended(), Some(Ended { token: 30, received: true, good: true }));
+    assert_eq!(b.next_ended(), Some(Ended { token: 30, received: true, end: End::Good }));
     assert!(bytes_of(&into).iter().all(|byte| *byte == 6));
     gone.sort_unstable();
     assert_eq!(gone, [(0, true), (1, true), (2, true)]);
@@ -278,7 +278,7 @@ fn the_end_ends_what_was_under_way_on_both_sides() {
         None => false,
     });
     a.close();
-    assert_eq!(a.next_ended(), Some(Ended { token: 10, received: false, good: false }));
+    assert_eq!(a.next_ended(), Some(Ended { token: 10, received: false, end: End::Lost }));
     assert_eq!(a.post(frame(1, 0).as_bytes(), Vec::new(), 0), Err(Status::ConnectionLost));
     let mut failure = None;
     run(&mut a, &mut b, |_, b| {
@@ -287,7 +287,7 @@ fn the_end_ends_what_was_under_way_on_both_sides() {
         failure.is_some()
     });
     assert_eq!(failure, Some(Status::ConnectionLost));
-    assert_eq!(b.next_ended(), Some(Ended { token: 20, received: true, good: false }));
+    assert_eq!(b.next_ended(), Some(Ended { token: 20, received: true, end: End::Lost }));
     assert!(b.socket().is_none() && a.take_failure().is_none());
 }
 

@@ -25,6 +25,9 @@ const REFUSE: u16 = 6;
 /// The payload of an offer comes behind those that were announced before; its number.
 const COMES: u16 = 7;
 
+/// The oldest payload that is not complete is no good: its last bytes do not come.
+const SPOILED: u16 = 8;
+
 /// Where pieces begin: copies from and to the kernel's pages take twice as long when they are not aligned alike.
 pub(super) const ALIGNMENT: usize = 64;
 
@@ -62,6 +65,8 @@ pub enum Part<'a> {
     Refuse(u32),
     /// Its payload comes.
     Comes(u32),
+    /// The rest of the oldest payload does not, and what came of it is no good.
+    Spoiled,
 }
 
 /// The part at the beginning of `bytes` and how long it is (of a piece, its head alone); `None` when it is not all
@@ -77,6 +82,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Part<'_>, usize)>, Status> {
         FETCH if frame == 0 => return Ok(Some((Part::Fetch(head.piece.get()), HEAD))),
         REFUSE if frame == 0 => return Ok(Some((Part::Refuse(head.piece.get()), HEAD))),
         COMES if frame == 0 => return Ok(Some((Part::Comes(head.piece.get()), HEAD))),
+        SPOILED if frame == 0 && piece == 0 => return Ok(Some((Part::Spoiled, HEAD))),
         PADDING if frame < ALIGNMENT && piece == 0 => {}
         _ => return Err(Status::Protocol),
     }
@@ -122,6 +128,12 @@ pub(super) fn put_word(out: &mut Vec<u8>, word: Word, number: u32) {
         Word::Comes => COMES,
     };
     let head = Head { kind: kind.into(), frame: 0.into(), piece: number.into() };
+    out.extend_from_slice(head.as_bytes());
+}
+
+/// Appends that the oldest payload is no good.
+pub(super) fn put_spoiled(out: &mut Vec<u8>) {
+    let head = Head { kind: SPOILED.into(), frame: 0.into(), piece: 0.into() };
     out.extend_from_slice(head.as_bytes());
 }
 
@@ -180,6 +192,10 @@ mod tests {
         for len in 0..out.len() {
             assert_eq!(decode(&out[..len]), Ok(None), "{len}");
         }
+        let mut out = Vec::new();
+        put_spoiled(&mut out);
+        assert_eq!(out, [8, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(decode(&out), Ok(Some((Part::Spoiled, 8))));
     }
 
     #[test]
@@ -197,7 +213,7 @@ mod tests {
 
     #[test]
     fn lies_are_refused() {
-        let heads: [[u8; 8]; 10] = [
+        let heads: [[u8; 8]; 12] = [
             [0, 0, 0, 0, 0, 0, 0, 0],
             [0, 0, 193, 0, 0, 0, 0, 0],
             [0, 0, 1, 0, 1, 0, 0, 0],
@@ -207,7 +223,9 @@ mod tests {
             [2, 0, 0, 0, 1, 0, 16, 0],
             [3, 0, 64, 0, 0, 0, 0, 0],
             [5, 0, 1, 0, 0, 0, 0, 0],
-            [8, 0, 0, 0, 0, 0, 0, 0],
+            [8, 0, 1, 0, 0, 0, 0, 0],
+            [8, 0, 0, 0, 1, 0, 0, 0],
+            [9, 0, 0, 0, 0, 0, 0, 0],
         ];
         for head in heads {
             assert_eq!(decode(&head), Err(Status::Protocol), "{head:?}");

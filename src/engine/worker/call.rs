@@ -221,6 +221,10 @@ impl Core {
         let Some(to) = self.peers.get(peer) else { return Err(Status::ConnectionLost) };
         let (fabric, endpoint) = (to.fabric, to.open_endpoint().ok_or(Status::ConnectionLost)?);
         frame.route = to.route.into();
+        if let Local::File(file) = payload {
+            self.compact.fill(frame, header, 0, file.len())?;
+            return self.fabrics.send_file(fabric, self.compact.as_bytes(), file.clone(), token);
+        }
         let Local::Gathered(spans) = payload else {
             let short = !matches!(payload, Local::Span(_));
             let kind = frame.kind().filter(|_| short).ok_or(Status::Internal);
@@ -409,6 +413,6 @@ fn is_pinned(payload: &Local, header: usize) -> bool {
     match payload {
         Local::Span(span) => span.len() > Compact::room(header),
         Local::Gathered(spans) => spans.iter().map(Span::len).sum::<usize>() > Compact::room(header),
-        Local::None | Local::Inline(_) | Local::Copied(_) => false,
+        Local::None | Local::Inline(_) | Local::Copied(_) | Local::File(_) => false,
     }
 }

@@ -377,6 +377,11 @@ impl Core {
         slept
     }
 
+    /// Whether all that there is to do is to wait for a peer that takes what was sent.
+    pub fn is_clogged(&self) -> bool {
+        self.fabrics.is_clogged()
+    }
+
     /// What somebody else's epoll may wait on.
     pub fn event_fd(&self) -> Result<OwnedFd> {
         self.fabrics.duplicate()

@@ -212,7 +212,8 @@ impl Worker {
             }
             watching = !watching;
             rounds += 1;
-            if !rounds.is_multiple_of(CLOCK) {
+            let clogged = self.spin > Duration::ZERO && core.is_clogged();
+            if !clogged && !rounds.is_multiple_of(CLOCK) {
                 continue;
             }
             let now = Instant::now();
@@ -220,7 +221,8 @@ impl Worker {
             if until.is_some_and(|until| now >= until) || self.ready.take_wake() {
                 return Ok(0);
             }
-            if now - *idle.get_or_insert(now) > self.spin {
+            // A peer that takes no more has time: it does not wait for us.
+            if clogged || now - *idle.get_or_insert(now) > self.spin {
                 core.sleep(self, until.map(|until| until - now))?;
             }
         }

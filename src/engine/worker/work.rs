@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::engine::buffer::Span;
+use crate::engine::file::FileRange;
 use crate::engine::handle;
 use crate::engine::region::Region;
 use crate::engine::request::{Op, REQUEST_VECTORED, Request, Segment};
@@ -25,6 +26,8 @@ pub(in crate::engine) enum Local {
     Copied(Box<[u8]>),
     /// Several pieces that go out as one payload.
     Gathered(Vec<Span>),
+    /// A part of a file, sent from the page cache.
+    File(FileRange),
 }
 
 impl Local {
@@ -33,7 +36,7 @@ impl Local {
         match self {
             Local::Inline(short) => short.as_slice(),
             Local::Copied(bytes) => bytes,
-            Local::None | Local::Span(_) | Local::Gathered(_) => &[],
+            Local::None | Local::Span(_) | Local::Gathered(_) | Local::File(_) => &[],
         }
     }
 }

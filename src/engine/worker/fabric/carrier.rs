@@ -2,6 +2,7 @@
 
 use super::{Fabric, Fabrics, Started, Token, started};
 use crate::engine::buffer::Span;
+use crate::engine::file::FileRange;
 use crate::engine::frame::Frame;
 use crate::engine::stream::Stream;
 use crate::engine::worker::data::{Data, Rendezvous};
@@ -130,6 +131,21 @@ impl Fabrics {
             }
             _ => Err(Status::Internal),
         }
+    }
+
+    /// Sends a frame with a part of a file beside it. `Unsupported` unless the peer has a stream.
+    pub fn send_file(
+        &mut self,
+        fabric: u64,
+        frame: &[u8],
+        file: FileRange,
+        token: Token,
+    ) -> std::result::Result<Started, Status> {
+        let of = self.list.get_mut(fabric).ok_or(Status::ConnectionLost)?;
+        let stream = of.stream_mut().ok_or(Status::Unsupported)?;
+        stream.post_file(frame, file, token.pack())?;
+        self.streams.touch(fabric);
+        Ok(Started::Pending)
     }
 
     /// Fetches what a sender holds.

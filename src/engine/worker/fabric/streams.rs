@@ -8,7 +8,7 @@ use rustix::event::{Timespec, epoll};
 
 use super::{Carrier, Ended, Endpoint, Fabric, Fabrics, Token};
 use crate::engine::fabric::FabricKey;
-use crate::engine::stream::{Interest, Payload, Stream};
+use crate::engine::stream::{End, Interest, Payload, Stream};
 use crate::limits::COMPACT_FRAME;
 use crate::status::{Error, Result, Status};
 use crate::ucx::{Kind, UcsStatus};
@@ -28,6 +28,8 @@ pub(super) struct Streams {
     pub count: usize,
     /// Those that have something to read, when there are many.
     ready: Vec<u64>,
+    /// Whether one that had its turn did nothing but wait for room.
+    clogged: bool,
     /// Those that were given frames since the last flush.
     touched: Vec<u64>,
 }
@@ -99,7 +101,7 @@ impl Fabrics {
         let few = self.streams.count <= FEW;
         let stream = self.list.get_mut(fabric).and_then(Fabric::stream_mut);
         let (Some(epoll), Some(stream)) = (&self.streams.epoll, stream) else { return Ok(()) };
-        let Some((socket, interest)) = stream.interest(always || few) else { return Ok(()) };
+        let Some((socket, interest)) = stream.interest(always || few, few) else { return Ok(()) };
         let data = epoll::EventData::new_u64(fabric);
         epoll::modify(epoll, socket, data, flags(interest, few)).map_err(failed)
     }
@@ -141,10 +143,11 @@ impl Fabrics {
 
     /// Ends a turn: what it made us say is sent. Whether bytes moved.
     pub fn end_turn(&mut self, fabric: u64) -> bool {
-        self.stream(fabric).is_some_and(|stream| {
-            stream.flush();
-            stream.has_moved()
-        })
+        let Some(stream) = self.stream(fabric) else { return false };
+        stream.flush();
+        let (moved, full) = (stream.has_moved(), stream.is_full());
+        self.streams.clogged = !moved && full;
+        moved
     }
 
     #[inline]
@@ -167,7 +170,11 @@ impl Fabrics {
     pub fn next_stream_end(&mut self, fabric: u64) -> Option<Ended> {
         let ended = self.stream(fabric)?.next_ended()?;
         let kind = if ended.received { Kind::Receive } else { Kind::Send };
-        let status = if ended.good { Ok(()) } else { Err(UcsStatus::CONNECTION_RESET) };
+        let status = match ended.end {
+            End::Good => Ok(()),
+            End::Lost => Err(UcsStatus::CONNECTION_RESET),
+            End::Spoiled => Err(UcsStatus::IO_ERROR),
+        };
         Some(Ended { token: Token::unpack(ended.token), kind, status, value: 0 })
     }
 
@@ -185,6 +192,12 @@ impl Fabrics {
                 stream.flush();
             }
         }
+    }
+
+    /// Whether the only stream there is waits for room, and did nothing in its last turn.
+    #[inline]
+    pub fn is_clogged(&self) -> bool {
+        self.streams.count == 1 && self.streams.clogged
     }
 
     /// Has epoll ring for what the streams wait for; `false`: one has something to do first.
