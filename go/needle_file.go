@@ -18,7 +18,10 @@ type checker struct {
 
 func (s *Session) checksHere(ctx context.Context) bool {
 	c := &s.checks
-	c.mu.Lock()
+	// Who comes while somebody asks does without.
+	if !c.mu.TryLock() {
+		return false
+	}
 	defer c.mu.Unlock()
 	if !c.asked {
 		reply, err := s.Call(ctx, &Call{Method: methodMemory})
