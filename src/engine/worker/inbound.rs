@@ -20,6 +20,7 @@ use crate::engine::buffer::Buffer;
 use crate::engine::call::{Answer, CALLS, Call, Header, Inbound, Kept, Once, Payload, Verdict};
 use crate::engine::context::Context;
 use crate::engine::frame::{FLAG_ONCE, FLAG_REFUSED, Frame, Kind};
+use crate::engine::info::SessionState;
 use crate::engine::options::Mode;
 use crate::engine::pool::UNINITIALISED;
 use crate::engine::request::{COMPLETION_EVENT, COMPLETION_INLINE, Completion, INLINE_MESSAGE, Op};
@@ -319,9 +320,10 @@ impl Core {
         self.refuse_frame(peer, &frame, one_way, status);
     }
 
-    /// Keeps a call's memory for another one.
+    /// Keeps a call's memory for another one, unless its session has ended: that would stay with it.
     fn recycle(&mut self, mut call: Box<Inbound>) {
-        if call.renew() && self.spare.len() < limits::SPARE_CALLS {
+        let open = call.session.state() == SessionState::Open;
+        if call.renew() && open && self.spare.len() < limits::SPARE_CALLS {
             self.spare.push(call);
         }
     }
