@@ -168,11 +168,11 @@ static void placed(void) {
         call(RDE_METHOD_NEEDLE, payload, reads[1].file_id.len + sizeof place, header, buffer, AT, LONG, &done);
         memcpy(&header, done.data, sizeof header);
         CHECK(done.detail == RDE_STATUS_OK && done.length == 0 && (header.flags & RDE_NEEDLE_PLACED));
-        CHECK(!(header.flags & RDE_NEEDLE_UNCHECKED) == !unchecked && (uint32_t)header.offset == LONG);
+        CHECK((unchecked || !(header.flags & RDE_NEEDLE_UNCHECKED)) && (uint32_t)header.offset == LONG);
         CHECK(memcmp(memory + AT, long_data, LONG) == 0 && memory[AT - 1] == 0 && memory[AT + LONG] == 0);
         known.length = (uint32_t)header.offset;
         known.checksum = (uint32_t)(header.offset >> 32);
-        if (unchecked) CHECK_STATUS(OK, rde_needle_check(&known, memory + AT, LONG));
+        if (header.flags & RDE_NEEDLE_UNCHECKED) CHECK_STATUS(OK, rde_needle_check(&known, memory + AT, LONG));
     }
     place.length = ROOM - AT;
     CHECK_STATUS(OK, rde_needles_encode(reads, 2, ROOM - AT, payload, sizeof payload, &length, &count, &header));
