@@ -171,14 +171,16 @@ fn serve(disk: &Rc<Disk>, queue: &Queue) {
             tasks.start(read(disk.clone(), piece, buffer));
             did += 1;
         }
-        let wait = (did == 0 && !tasks.is_ready()).then_some(SLEEP);
-        if wait.is_some() {
+        if did == 0 && tasks.len() == 0 {
+            // Not in the ring: some tools that run one thread at a time take that for work.
             disk.event().arm();
+            if queue.jobs.is_empty() && !queue.closed.load(Ordering::SeqCst) {
+                disk.event().wait(Some(SLEEP));
+            }
+            disk.event().disarm();
+            continue;
         }
-        let more = tasks.room() > 0 && !queue.jobs.is_empty() || queue.closed.load(Ordering::SeqCst);
-        let turned = disk.turn(wait.filter(|_| !more));
-        disk.event().disarm();
-        if let Err(error) = turned {
+        if let Err(error) = disk.turn((did == 0 && !tasks.is_ready()).then_some(SLEEP)) {
             tracing::error!(%error, "reading ahead has ended");
             break;
         }
