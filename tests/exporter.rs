@@ -10,44 +10,27 @@ mod writer;
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
 
+use common::exported::Exported;
 use common::{roads, wait_for};
 use rdma_engine::Status;
-use rdma_engine::engine::context::Context;
 use rdma_engine::engine::options::ContextOptions;
 use rdma_engine::needles::batch::{self, Builder, Row};
-use rdma_engine::needles::{Exporter, ExporterOptions, METHOD, METHOD_BATCH, needle, read};
-use rdma_engine::rpc::{Client, ClientOptions, Header, Outgoing, Piece, Replied};
+use rdma_engine::needles::{ExporterOptions, METHOD, METHOD_BATCH, needle, read};
+use rdma_engine::rpc::{Header, Replied};
 use writer::{Format, Put, Writer};
 
-const TIMEOUT: Duration = Duration::from_secs(30);
-
-struct Fixture {
-    exporter: Exporter,
-    client: Client,
-    address: String,
-    contexts: [Arc<Context>; 2],
-}
+struct Fixture(Exported);
 
 impl Fixture {
     fn new(address: &str, options: &ContextOptions, dir: &Path) -> Fixture {
-        let contexts = [Context::open(options).unwrap(), Context::open(options).unwrap()];
-        let exporting = ExporterOptions::default();
-        let exporter = Exporter::open(&contexts[0], address, dir.to_owned(), &exporting).unwrap();
-        let client = Client::open(&contexts[1], &ClientOptions::default()).unwrap();
-        let address = exporter.address().to_owned();
-        Fixture { exporter, client, address, contexts }
+        Fixture(Exported::new(address, options, dir, &ExporterOptions::default()))
     }
 
     fn call(&self, file_id: &str, offset: u64, len: u64, flags: u32) -> Replied {
-        let header = Header { offset, len, flags, reserved: 0 };
-        let pieces = &[Piece::bytes(file_id.as_bytes())];
-        let call = Outgoing { method: METHOD, header, pieces, timeout: TIMEOUT, reply: None };
-        self.client.call(&self.address, &call).unwrap()
+        self.0.call(METHOD, file_id.as_bytes(), Header { offset, len, flags, reserved: 0 })
     }
 
     /// One call for many: the service's status, rows, and the payload.
@@ -64,14 +47,7 @@ impl Fixture {
     }
 
     fn raw_batch(&self, payload: &[u8], header: Header) -> Replied {
-        let call = Outgoing {
-            method: METHOD_BATCH,
-            header,
-            pieces: &[Piece::bytes(payload)],
-            timeout: TIMEOUT,
-            reply: None,
-        };
-        self.client.call(&self.address, &call).unwrap()
+        self.0.call(METHOD_BATCH, payload, header)
     }
 
     fn read(&self, file_id: &str) -> Result<Vec<u8>, Status> {
@@ -83,12 +59,7 @@ impl Fixture {
     }
 
     fn close(self) {
-        self.client.close();
-        self.exporter.close();
-        drop((self.client, self.exporter));
-        for context in self.contexts {
-            context.close().unwrap();
-        }
+        self.0.close();
     }
 }
 
@@ -169,7 +140,7 @@ fn volumes_come_grow_and_go() {
     }
     wait_for("the volume to be gone", || fixture.read(&file_id(3, 1)) == Err(Status::NotFound));
     wait_for("its files to be let go", || {
-        fixture.exporter.volumes().is_empty() || {
+        fixture.0.exporter.volumes().is_empty() || {
             let _ = fixture.read(&file_id(3, 1));
             false
         }
@@ -194,7 +165,7 @@ fn the_first_folder_that_has_a_volume_serves_it() {
     }
     let fixture = Fixture::new(&address, &options, first.path());
     assert_eq!(fixture.read(&file_id(2, 1)), Err(Status::NotFound));
-    let add = |dir: &Path| fixture.exporter.add(dir.to_owned(), Some(indexes.path().to_owned()));
+    let add = |dir: &Path| fixture.0.exporter.add(dir.to_owned(), Some(indexes.path().to_owned()));
     assert_eq!(add(&second.path().join("none")).unwrap_err().status, Status::Io);
     add(second.path()).unwrap();
     assert_eq!(fixture.read(&file_id(2, 1)), Ok(data(1, 3)));

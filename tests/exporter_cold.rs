@@ -11,31 +11,24 @@ mod writer;
 use std::fs::File;
 use std::io::IoSliceMut;
 use std::path::Path;
-use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
+use common::exported::{Exported, evict};
 use common::roads;
 use rdma_engine::Status;
-use rdma_engine::engine::context::Context;
 use rdma_engine::engine::options::ContextOptions;
 use rdma_engine::io::readahead::Readahead;
 use rdma_engine::needles::batch::{self, Builder};
-use rdma_engine::needles::{Exporter, ExporterOptions, METHOD, METHOD_BATCH, read};
-use rdma_engine::rpc::{Client, ClientOptions, Header, Outgoing, Piece, Replied};
-use rustix::fs::{Advice, fadvise};
+use rdma_engine::needles::{ExporterOptions, METHOD, METHOD_BATCH, read};
+use rdma_engine::rpc::Header;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use writer::{Format, Put, Random, Writer};
 
 const NEEDLES: u64 = 240;
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A volume of needles of 0 B to 700 KiB, and an exporter that serves it.
 struct Fixture {
-    exporter: Exporter,
-    client: Client,
-    address: String,
-    contexts: [Arc<Context>; 2],
+    exported: Exported,
     file: File,
     /// Wanted, and the kernel has io_uring.
     reads_ahead: bool,
@@ -63,43 +56,28 @@ impl Fixture {
             writer.put(&Put { id, cookie: id as u32, data: data(id), append_at_ns, ..Put::default() });
         }
         writer.delete(3, 3);
-        let contexts = [Context::open(options).unwrap(), Context::open(options).unwrap()];
         let exporting = ExporterOptions { read_ahead, ..ExporterOptions::default() };
-        let exporter = Exporter::open(&contexts[0], address, dir.to_owned(), &exporting).unwrap();
-        let client = Client::open(&contexts[1], &ClientOptions::default()).unwrap();
-        let address = exporter.address().to_owned();
+        let exported = Exported::new(address, options, dir, &exporting);
         let file = File::open(dir.join("7.dat")).unwrap();
-        file.sync_all().unwrap();
         let reads_ahead = read_ahead && Readahead::new().is_ok();
-        Fixture { exporter, client, address, contexts, file, reads_ahead }
+        Fixture { exported, file, reads_ahead }
     }
 
     /// Has the kernel forget the volume's data; whether it has.
     fn evict(&self) -> bool {
-        fadvise(&self.file, 0, None, Advice::DontNeed).unwrap();
+        evict(&self.file);
         let mut byte = [0];
         preadv2(&self.file, &mut [IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT) == Err(Errno::AGAIN)
     }
 
-    fn call(&self, method: u32, payload: &[u8], header: Header) -> rdma_engine::Result<Replied> {
-        let pieces = &[Piece::bytes(payload)];
-        let call = Outgoing { method, header, pieces, timeout: TIMEOUT, reply: None };
-        self.client.call(&self.address, &call)
-    }
-
     fn read(&self, id: u64, offset: u64, len: u64, flags: u32) -> (Status, Vec<u8>) {
         let header = Header { offset, len, flags, reserved: 0 };
-        let replied = self.call(METHOD, file_id(id).as_bytes(), header).unwrap();
+        let replied = self.exported.call(METHOD, file_id(id).as_bytes(), header);
         (Status::from_i32(replied.status).unwrap(), replied.body.to_vec())
     }
 
     fn close(self) {
-        self.client.close();
-        self.exporter.close();
-        drop((self.client, self.exporter));
-        for context in self.contexts {
-            context.close().unwrap();
-        }
+        self.exported.close();
     }
 }
 
@@ -110,7 +88,7 @@ fn each(test: impl Fn(&str, &Fixture)) {
             let dir = tempfile::tempdir().unwrap();
             let fixture = Fixture::new(&address, &options, dir.path(), read_ahead);
             test(&format!("{road}, reading ahead: {read_ahead}"), &fixture);
-            assert!(read_ahead || fixture.exporter.read_ahead() == 0);
+            assert!(read_ahead || fixture.exported.exporter.read_ahead() == 0);
             fixture.close();
         }
     }
@@ -121,7 +99,7 @@ fn cold_needles_arrive_one_by_one_in_parts_and_at_once() {
     each(|road, fixture| {
         let mut random = writer::seed("cold needles");
         fixture.read(1, 0, 0, 0);
-        let (before, mut cold) = (fixture.exporter.read_ahead(), 0);
+        let (before, mut cold) = (fixture.exported.exporter.read_ahead(), 0);
         for _ in 0..40 {
             let id = 1 + random.below(NEEDLES);
             let want = data(id);
@@ -139,10 +117,10 @@ fn cold_needles_arrive_one_by_one_in_parts_and_at_once() {
             fixture.evict();
             assert_eq!(fixture.read(id, 0, 0, read::STAT), (Status::Ok, vec![]), "{road}: needle {id}");
         }
-        let ahead = fixture.exporter.read_ahead() - before;
+        let ahead = fixture.exported.exporter.read_ahead() - before;
         assert!(ahead > 0 || cold == 0 || !fixture.reads_ahead, "{road}: nothing of {cold} was read ahead");
         fixture.evict();
-        let cookie = fixture.call(METHOD, b"7,0900000008", Header::default()).unwrap();
+        let cookie = fixture.exported.call(METHOD, b"7,0900000008", Header::default());
         assert_eq!(Status::from_i32(cookie.status), Some(Status::CookieMismatch), "{road}");
         fixture.evict();
         assert_eq!(fixture.read(3, 0, 0, read::LIVE).0, Status::Deleted, "{road}");
@@ -155,13 +133,13 @@ fn reading_ahead_is_what_cold_reads_use() {
     let dir = tempfile::tempdir().unwrap();
     let fixture = Fixture::new(&address, &options, dir.path(), true);
     fixture.read(1, 0, 0, 0);
-    let before = fixture.exporter.read_ahead();
+    let before = fixture.exported.exporter.read_ahead();
     // What is in memory does not take the detour.
     fixture.read(1, 0, 0, 0);
-    assert_eq!(fixture.exporter.read_ahead(), before);
+    assert_eq!(fixture.exported.exporter.read_ahead(), before);
     if fixture.evict() && fixture.reads_ahead {
         fixture.read(1, 0, 0, 0);
-        assert_eq!(fixture.exporter.read_ahead(), before + 1);
+        assert_eq!(fixture.exported.exporter.read_ahead(), before + 1);
     } else {
         eprintln!("not shown: no io_uring here, or a file system that keeps everything in memory");
     }
@@ -192,7 +170,7 @@ fn many_readers_and_batches_while_the_cache_is_emptied() {
                         let mut builder = Builder::new();
                         ids.iter().for_each(|id| assert!(builder.add(&file_id(*id), 0, 0, 0)));
                         let header = Header { len: ids.len() as u64, ..Header::default() };
-                        let replied = fixture.call(METHOD_BATCH, &builder.payload(), header).unwrap();
+                        let replied = fixture.exported.call(METHOD_BATCH, &builder.payload(), header);
                         let bytes = replied.body.to_vec();
                         let rows = batch::rows(replied.header.len, &bytes, bytes.len() as u64).unwrap();
                         assert!(!rows.is_empty(), "{road}");
@@ -223,7 +201,8 @@ fn calls_that_wait_for_the_disk_end_when_the_exporter_closes() {
                         let mut good = 0u64;
                         // Until the exporter is gone.
                         for id in (1..=NEEDLES).cycle().skip(reader as usize * 30) {
-                            let call = fixture.call(METHOD, file_id(id).as_bytes(), Header::default());
+                            let call =
+                                fixture.exported.try_call(METHOD, file_id(id).as_bytes(), Header::default());
                             match call.map(|replied| (replied.status, replied.body.to_vec())) {
                                 Ok((0, got)) => assert_eq!(got, data(id)),
                                 _ => return good,
@@ -234,13 +213,13 @@ fn calls_that_wait_for_the_disk_end_when_the_exporter_closes() {
                     })
                 })
                 .collect();
-            common::wait_for("some reads", || fixture.exporter.served() > 40);
+            common::wait_for("some reads", || fixture.exported.exporter.served() > 40);
             fixture.evict();
-            fixture.exporter.close();
+            fixture.exported.exporter.close();
             readers.into_iter().map(|reader| reader.join().unwrap()).sum::<u64>()
         });
         assert!(ended > 30, "{road}: {ended} reads");
-        assert_eq!(fixture.exporter.read_ahead(), 0, "{road}: the thread has ended");
+        assert_eq!(fixture.exported.exporter.read_ahead(), 0, "{road}: the thread has ended");
         fixture.close();
     }
 }

@@ -11,15 +11,14 @@ mod writer;
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
+use common::exported::{Exported, evict};
 use common::roads;
 use rdma_engine::Status;
-use rdma_engine::engine::context::Context;
 use rdma_engine::engine::file::FileRange;
 use rdma_engine::engine::options::ContextOptions;
-use rdma_engine::needles::{Exporter, ExporterOptions, METHOD, batch, needle, read};
-use rdma_engine::rpc::{Client, ClientOptions, Header, Outgoing, Piece, Replied};
+use rdma_engine::needles::{ExporterOptions, METHOD, batch, needle, read};
+use rdma_engine::rpc::{Header, Replied};
 use writer::{Format, Put, Writer};
 
 const LENGTHS: [usize; 6] = [100, 65_000, 66_000, 300_001, 1 << 20, 3_000_000];
@@ -46,38 +45,21 @@ fn volume(dir: &Path) -> Writer {
     writer
 }
 
-struct Fixture {
-    exporter: Exporter,
-    client: Client,
-    contexts: [Arc<Context>; 2],
-}
+struct Fixture(Exported);
 
 impl Fixture {
     fn new(address: &str, options: &ContextOptions, dir: &Path) -> Fixture {
-        let contexts = [Context::open(options).unwrap(), Context::open(options).unwrap()];
-        let exporter =
-            Exporter::open(&contexts[0], address, dir.to_owned(), &ExporterOptions::default()).unwrap();
-        let client = Client::open(&contexts[1], &ClientOptions::default()).unwrap();
-        Fixture { exporter, client, contexts }
+        Fixture(Exported::new(address, options, dir, &ExporterOptions::default()))
     }
 
     fn read(&self, id: u64, part: Option<(u64, u64)>, flags: u32) -> Replied {
         let (offset, len) = part.unwrap_or_default();
         let flags = flags | if part.is_some() { read::RANGE } else { 0 };
-        let header = Header { offset, len, flags, reserved: 0 };
-        let (text, timeout) = (file_id(id), Duration::from_secs(30));
-        let pieces = &[Piece::bytes(text.as_bytes())];
-        let call = Outgoing { method: METHOD, header, pieces, timeout, reply: None };
-        self.client.call(self.exporter.address(), &call).unwrap()
+        self.0.call(METHOD, file_id(id).as_bytes(), Header { offset, len, flags, reserved: 0 })
     }
 
     fn close(self) {
-        self.client.close();
-        self.exporter.close();
-        drop((self.client, self.exporter));
-        for context in self.contexts {
-            context.close().unwrap();
-        }
+        self.0.close();
     }
 }
 
@@ -86,13 +68,6 @@ fn is_cached(path: &Path) -> bool {
     let file = File::open(path).unwrap();
     let length = file.metadata().unwrap().len();
     FileRange::new(Arc::new(file), 0, length).is_cached()
-}
-
-/// Takes a file out of the page cache, if its file system lets it.
-fn evict(path: &Path) {
-    let file = File::open(path).unwrap();
-    file.sync_all().unwrap();
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
 }
 
 /// Reads a needle whole and in parts, as one who checks it and as one who does not: were the bytes left to be checked?
@@ -143,7 +118,7 @@ fn from_the_page_cache_and_from_the_disk_the_same_bytes() {
             if cached && is_cached(&path) && eligible {
                 assert!(unchecked, "{what}");
             }
-            evict(&path);
+            evict(&File::open(&path).unwrap());
             same_bytes(&fixture, id, &format!("{what}, evicted"));
         }
         fixture.close();

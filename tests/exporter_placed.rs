@@ -11,52 +11,37 @@ mod writer;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
+use common::exported::{Exported, TIMEOUT};
 use common::{roads, wait_for};
 use rdma_engine::Status;
 use rdma_engine::engine::buffer::Buffer;
-use rdma_engine::engine::context::Context;
 use rdma_engine::engine::key::Rights;
 use rdma_engine::engine::options::ContextOptions;
 use rdma_engine::engine::pool::EXPORTABLE;
 use rdma_engine::needles::batch::{self, Builder};
-use rdma_engine::needles::{
-    Exporter, ExporterOptions, METHOD, METHOD_BATCH, METHOD_MEMORY, Place, needle, read,
-};
+use rdma_engine::needles::{ExporterOptions, METHOD, METHOD_BATCH, METHOD_MEMORY, Place, needle, read};
 use rdma_engine::rpc::{Client, ClientOptions, Header, Outgoing, Piece, Replied};
 use writer::{Format, Put, Writer};
 use zerocopy::IntoBytes;
 
-const TIMEOUT: Duration = Duration::from_secs(30);
 const ROOM: u64 = 2 << 20;
 const MARK: u8 = 0xA5;
 
 struct Fixture {
-    exporter: Exporter,
-    client: Client,
-    address: String,
-    contexts: [Arc<Context>; 2],
+    exported: Exported,
     memory: Arc<Buffer>,
 }
 
 impl Fixture {
     fn new(address: &str, options: &ContextOptions, dir: &Path) -> Fixture {
-        let contexts = [Context::open(options).unwrap(), Context::open(options).unwrap()];
-        let exporter =
-            Exporter::open(&contexts[0], address, dir.to_owned(), &ExporterOptions::default()).unwrap();
-        let client = Client::open(&contexts[1], &ClientOptions::default()).unwrap();
-        let address = exporter.address().to_owned();
-        let memory = contexts[1].alloc(ROOM, EXPORTABLE).unwrap();
-        Fixture { exporter, client, address, contexts, memory }
+        let exported = Exported::new(address, options, dir, &ExporterOptions::default());
+        let memory = exported.contexts[1].alloc(ROOM, EXPORTABLE).unwrap();
+        Fixture { exported, memory }
     }
 
     fn call(&self, method: u32, payload: &[u8], header: Header) -> Replied {
-        let reply = None;
-        let pieces = &[Piece::bytes(payload)];
-        self.client
-            .call(&self.address, &Outgoing { method, header, pieces, timeout: TIMEOUT, reply })
-            .unwrap()
+        self.exported.call(method, payload, header)
     }
 
     fn lend(&self, key: &[u8]) -> Result<u64, Status> {
@@ -68,7 +53,7 @@ impl Fixture {
     }
 
     fn key(&self, buffer: &Arc<Buffer>, rights: Rights) -> [u8; 64] {
-        self.contexts[1].export(buffer, 0, buffer.len() as u64, rights.bits()).unwrap()
+        self.exported.contexts[1].export(buffer, 0, buffer.len() as u64, rights.bits()).unwrap()
     }
 
     fn lent(&self) -> u64 {
@@ -101,13 +86,8 @@ impl Fixture {
     }
 
     fn close(self) {
-        let _ = self.contexts[1].release_buffer(&self.memory);
-        self.client.close();
-        self.exporter.close();
-        drop((self.client, self.exporter));
-        for context in self.contexts {
-            context.close().unwrap();
-        }
+        let _ = self.exported.contexts[1].release_buffer(&self.memory);
+        self.exported.close();
     }
 }
 
@@ -279,10 +259,10 @@ fn what_is_not_lent_is_not_written() {
     let _writer = volume(dir.path());
     let fixture = fixture(dir.path());
     let good = fixture.key(&fixture.memory, both());
-    let private = fixture.contexts[1].alloc(4096, 0).unwrap();
-    let read_only = fixture.contexts[1].alloc(4096, EXPORTABLE).unwrap();
-    let theirs = fixture.contexts[0].alloc(4096, EXPORTABLE).unwrap();
-    let foreign = fixture.contexts[0].export(&theirs, 0, 4096, both().bits()).unwrap();
+    let private = fixture.exported.contexts[1].alloc(4096, 0).unwrap();
+    let read_only = fixture.exported.contexts[1].alloc(4096, EXPORTABLE).unwrap();
+    let theirs = fixture.exported.contexts[0].alloc(4096, EXPORTABLE).unwrap();
+    let foreign = fixture.exported.contexts[0].export(&theirs, 0, 4096, both().bits()).unwrap();
     let mut forged = good;
     forged[20] ^= 1;
     let sum = crc_fast::crc32_iscsi(&forged[..60]);
@@ -312,7 +292,7 @@ fn what_is_not_lent_is_not_written() {
     let cut = Header { flags: read::PLACED, ..Header::default() };
     assert_eq!(fixture.call(METHOD, &[1; 23], cut).status, Status::InvalidArgument as i32);
     // Another session does not see it.
-    let other = Client::open(&fixture.contexts[1], &ClientOptions::default()).unwrap();
+    let other = Client::open(&fixture.exported.contexts[1], &ClientOptions::default()).unwrap();
     let payload = [id.as_bytes(), place(number, 0, ROOM).as_bytes()].concat();
     let call = Outgoing {
         method: METHOD,
@@ -322,7 +302,7 @@ fn what_is_not_lent_is_not_written() {
         reply: None,
     };
     fixture.mark();
-    let replied = other.call(&fixture.address, &call).unwrap();
+    let replied = other.call(fixture.exported.exporter.address(), &call).unwrap();
     assert!(replied.body.to_vec() == data && fixture.untouched());
     drop(replied);
     other.close();
@@ -336,12 +316,12 @@ fn what_is_not_lent_is_not_written() {
     let number = fixture.lend(&good).unwrap();
     let placed = fixture.placed(&id, 0, 0, 0, &place(number, 0, ROOM));
     assert!(placed.header.flags & needle::PLACED != 0);
-    fixture.contexts[1].revoke(&good).unwrap();
+    fixture.exported.contexts[1].revoke(&good).unwrap();
     let replied = fixture.placed(&id, 0, 0, 0, &place(number, 0, ROOM));
     assert!(replied.status == 0 && replied.body.to_vec() == data && fixture.untouched());
     assert_eq!(fixture.lend(&good), Err(Status::Revoked));
     for buffer in [private, read_only] {
-        fixture.contexts[1].release_buffer(&buffer).unwrap();
+        fixture.exported.contexts[1].release_buffer(&buffer).unwrap();
     }
     drop(replied);
     drop(placed);
@@ -353,7 +333,7 @@ fn memory_that_was_lent_is_bounded_and_goes_with_its_session() {
     let dir = tempfile::tempdir().unwrap();
     let _writer = volume(dir.path());
     let fixture = fixture(dir.path());
-    let context = &fixture.contexts[1];
+    let context = &fixture.exported.contexts[1];
     let buffers: Vec<_> = (0..65).map(|_| context.alloc(4096, EXPORTABLE).unwrap()).collect();
     for (i, buffer) in buffers.iter().enumerate() {
         let expected = if i < 64 { Ok(i as u64 + 1) } else { Err(Status::LimitReached) };
@@ -367,7 +347,7 @@ fn memory_that_was_lent_is_bounded_and_goes_with_its_session() {
     }
     drop(buffers);
     assert!(context.info().unwrap().memory_retired > 0, "the exporter has it mapped");
-    fixture.client.close();
+    fixture.exported.client.close();
     wait_for("the exporter to let go", || context.info().unwrap().memory_retired == 0);
     fixture.close();
 }

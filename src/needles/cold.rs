@@ -5,7 +5,7 @@ use super::ask::Ask;
 use super::batch;
 use super::placed::Target;
 use super::serve::{AT_ONCE, Needles, payload};
-use super::{FILE_ID, METHOD, PLACE, read};
+use super::{METHOD, PLACE, read};
 use crate::io::readahead::{Queue, Range};
 use crate::rpc::{Call, Resume};
 use crate::status::{Error, Result, Status};
@@ -37,11 +37,7 @@ impl Needles {
     }
 
     fn needed_by_one(&self, call: &Call) -> Result<Vec<Range>> {
-        let header = call.header();
-        let payload = payload(call, FILE_ID + PLACE)?;
-        let (text, _) = Target::split(&self.lent, call.session().id(), &payload, header.flags)?;
-        let flags = header.flags & !(read::PLACED | read::UNCHECKED);
-        let ask = Ask::new(text, header.offset, header.len, flags, self.key.as_ref())?;
+        let (ask, _) = self.asked(call)?;
         let location = self.directory.volume(ask.id.volume, false)?.locate(ask.id, &ask.options(false))?;
         let mut ranges = Vec::new();
         match ask.room(location.size()) <= AT_ONCE {

@@ -73,13 +73,18 @@ impl Needles {
         finished(self.read_many(call, wait))
     }
 
-    fn read_one(&self, call: &Call, wait: bool) -> Result<Answer> {
+    /// What a call for one needle asks for, and where it wants it.
+    pub(super) fn asked(&self, call: &Call) -> Result<(Ask, Option<Target>)> {
         let header = call.header();
         let payload = payload(call, FILE_ID + PLACE)?;
         let (text, target) = Target::split(&self.lent, call.session().id(), &payload, header.flags)?;
         let flags = header.flags & !(read::PLACED | read::UNCHECKED);
-        let ask = Ask::new(text, header.offset, header.len, flags, self.key.as_ref())?;
-        let unchecked = header.flags & read::UNCHECKED != 0;
+        Ok((Ask::new(text, header.offset, header.len, flags, self.key.as_ref())?, target))
+    }
+
+    fn read_one(&self, call: &Call, wait: bool) -> Result<Answer> {
+        let (ask, target) = self.asked(call)?;
+        let unchecked = call.header().flags & read::UNCHECKED != 0;
         let way = match target {
             Some(target) => Way::Place(target),
             None if unchecked && call.session().link().is_some_and(|link| link.takes_files()) => Way::File,

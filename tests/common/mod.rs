@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod calls;
+pub mod exported;
 pub mod mixed;
 pub mod netns;
 pub mod process;

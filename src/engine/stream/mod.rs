@@ -169,7 +169,7 @@ impl Stream {
     }
 
     /// Whether something waits to be sent.
-    pub fn is_full(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.sender.is_busy()
     }
 

@@ -15,9 +15,8 @@
 //! that blocks. Requests that were submitted and not completed have no order among them. Reads see what was committed
 //! when they began, and never wait for a write.
 //!
-//! Inside: [`thread`] runs a [`shard`]'s [`tasks`](crate::io::tasks); [`serve`] are the requests, of which [`glance`] answers those that need
-//! no task, [`upkeep`] what the engine does by
-//! itself. A [`partition`] is kept in a [`backing`]: [`files`] over the shard's [`pages`], a [`cache`] over its disk, or
+//! Inside: [`thread`] runs a [`shard`]'s [`tasks`](crate::io::tasks); [`serve`] are the requests, of which [`glance`]
+//! answers those that need no task, [`upkeep`] what the engine does by itself. A [`partition`] is kept in a [`backing`]: [`files`] over the shard's [`pages`], a [`cache`] over its disk, or
 //! [`memory`]; with its branches and archives it shares a [`home`].
 
 mod ahead;

@@ -145,8 +145,8 @@ impl Fabrics {
     pub fn end_turn(&mut self, fabric: u64) -> bool {
         let Some(stream) = self.stream(fabric) else { return false };
         stream.flush();
-        let (moved, full) = (stream.has_moved(), stream.is_full());
-        self.streams.clogged = !moved && full;
+        let (moved, busy) = (stream.has_moved(), stream.is_busy());
+        self.streams.clogged = !moved && busy;
         moved
     }
 
