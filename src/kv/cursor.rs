@@ -37,7 +37,7 @@ struct Level {
 
 /// Data pages that a long walk announces ahead, and how many at a time.
 const AHEAD: usize = 256;
-const TOGETHER: usize = 32;
+const TOGETHER: usize = 64;
 
 impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
     /// A cursor that is nowhere yet.
@@ -96,8 +96,9 @@ impl<'t, 'a, S: Source> Cursor<'t, 'a, S> {
         while self.lead + TOGETHER.min(self.ahead) <= self.ahead {
             match scout.announce(self.tree, self.ahead - self.lead).await {
                 // There are no more.
-                0 => self.lead = usize::MAX / 2,
-                announced => self.lead += announced,
+                None => self.lead = usize::MAX / 2,
+                Some(0) => return,
+                Some(announced) => self.lead += announced,
             }
         }
     }

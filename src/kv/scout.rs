@@ -23,17 +23,16 @@ impl Scout {
         Scout { path }
     }
 
-    /// Announces the next data pages, at most `most`; returns how many there were, 0 only at the end of the tree. A
+    /// Announces the next data pages, at most `most`; returns for how many there was room, None at the end of the tree. A
     /// damaged index page is an end too: whoever comes to it says what is wrong.
-    pub async fn announce<S: Source>(&mut self, tree: &Tree<'_, S>, most: usize) -> usize {
+    pub async fn announce<S: Source>(&mut self, tree: &Tree<'_, S>, most: usize) -> Option<usize> {
         loop {
-            let Some((ids, at)) = self.path.last_mut() else { return 0 };
+            let (ids, at) = self.path.last_mut()?;
             let end = ids.len().min(*at + most);
             if *at < end {
-                tree.expect_all(&ids[*at..end]);
-                let announced = end - *at;
-                *at = end;
-                return announced;
+                let announced = tree.expect_all(&ids[*at..end]);
+                *at += announced;
+                return Some(announced);
             }
             self.path.pop();
             if self.descend(tree).await.is_err() {

@@ -45,9 +45,10 @@ pub trait Source {
     /// The same of one that is not asked for again after that: another takes its place.
     fn expect_last(&self, _place: &Place<'_>) {}
 
-    /// The same of several pages, in the order in which they will be asked for.
-    fn expect_all(&self, places: &[Place<'_>]) {
+    /// The same of several pages, in the order in which they will be asked for; for how many of the first there was room.
+    fn expect_all(&self, places: &[Place<'_>]) -> usize {
         places.iter().for_each(|place| self.expect(place));
+        places.len()
     }
 }
 

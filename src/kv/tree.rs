@@ -115,11 +115,17 @@ impl<'a, S: Source> Tree<'a, S> {
         }
     }
 
-    /// The same of several pages: those that lie together may be fetched together.
-    pub fn expect_all(&self, ids: &[PageId]) {
+    /// The same of several pages: those that lie together may be fetched together. For how many of the first there was
+    /// room.
+    pub fn expect_all(&self, ids: &[PageId]) -> usize {
         let pages = ids.iter().filter_map(|id| self.manifest.mapping.get(*id));
         let places = pages.filter(|page| *page < self.manifest.end).map(|page| self.place(page));
-        self.source.expect_all(&places.collect::<Vec<_>>());
+        let places: Vec<_> = places.collect();
+        let missing = ids.len() - places.len();
+        match self.source.expect_all(&places) {
+            expected if expected == places.len() => expected + missing,
+            expected => expected,
+        }
     }
 
     fn place(&self, file_page: u64) -> Place<'a> {

@@ -2,10 +2,13 @@
 
 use crate::{open, small};
 use rdma_engine::kv::batch::{Action, Op, Order};
-use rdma_engine::kv::engine::{Answer, Choice, Engine, Handle, Request, Scan};
+use rdma_engine::kv::engine::{Answer, Choice, Completions, Engine, Handle, Request, Scan};
 use std::collections::BTreeMap;
 
-crate::both! { packed_scans_return_what_was_written }
+crate::both! {
+    packed_scans_return_what_was_written
+    what_was_read_ahead_is_not_read_again
+}
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -57,4 +60,55 @@ fn packed_scans_return_what_was_written(io: Choice) {
     assert!(packed(&engine, partition, 1 << 20, false) == all);
     all.reverse();
     assert!(packed(&engine, partition, 100 << 10, true) == all);
+}
+
+/// Scans in pieces, of each partition one at a time and all of them at once: how many entries and pieces there were.
+fn side_by_side(engine: &Engine, partitions: &[Handle], max_bytes: usize) -> (usize, u64) {
+    let completions = Completions::new(partitions.len()).unwrap();
+    let submit = |place: u64, begin: &[u8]| {
+        let (begin, begin_inclusive) = (begin.to_vec(), begin.is_empty());
+        let scan = Scan { begin, begin_inclusive, max_bytes, ..Scan::default() };
+        engine.submit(partitions[place as usize], Request::ScanPacked(scan), &completions, place).unwrap();
+    };
+    (0..partitions.len() as u64).for_each(|place| submit(place, &[]));
+    let (mut found, mut pieces) = (0, 0);
+    while completions.outstanding() > 0 {
+        let completion = completions.next(None).unwrap();
+        let Ok(Answer::Packed { entries, remaining }) = completion.result else { panic!("no entries") };
+        (found, pieces) = (found + entries.len(), pieces + 1);
+        if remaining {
+            submit(completion.user_data, entries.last_key().unwrap());
+        }
+    }
+    (found, pieces)
+}
+
+fn what_was_read_ahead_is_not_read_again(io: Choice) {
+    const KEYS: u32 = 100_000;
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = small(io, folder.path());
+    options.store.pages_per_file_shift = 12;
+    let engine = open(&options);
+    let partitions: Vec<Handle> = (0..4).map(|number| engine.partition("t", number).unwrap()).collect();
+    let before = engine.stats().data_bytes;
+    for partition in &partitions {
+        let value = vec![7; 128];
+        let entry = |number: u32| Op {
+            key: format!("{number:08}").into_bytes(),
+            action: Action::Upsert { value: value.clone(), expire_ms: 0 },
+            timestamp: 1,
+        };
+        engine.write(*partition, (0..KEYS).map(entry).collect(), Order::Refuse).unwrap();
+    }
+    let pages = (engine.stats().data_bytes - before) / 4096;
+    for (readers, max_bytes) in
+        [(&partitions[..1], 90 << 10), (&partitions, 90 << 10), (&partitions, 1 << 20)]
+    {
+        let before = engine.stats().pages_read;
+        let (found, pieces) = side_by_side(&engine, readers, max_bytes);
+        assert_eq!(found, KEYS as usize * readers.len());
+        let (read, there) = (engine.stats().pages_read - before, pages * readers.len() as u64 / 4);
+        // A piece begins in a page that the one before ended in, and finds its way to it over two others at most.
+        assert!(read <= there + 3 * pieces, "{read} pages read of {there}, in {pieces} pieces");
+    }
 }

@@ -71,8 +71,8 @@ impl Source for Backing {
         either!(self, it => it.expect_last(place));
     }
 
-    fn expect_all(&self, places: &[Place<'_>]) {
-        either!(self, it => it.expect_all(places));
+    fn expect_all(&self, places: &[Place<'_>]) -> usize {
+        either!(self, it => it.expect_all(places))
     }
 }
 

@@ -278,7 +278,7 @@ impl Source for Files {
         self.expect_page(place, Fate::Dropped);
     }
 
-    fn expect_all(&self, places: &[Place<'_>]) {
+    fn expect_all(&self, places: &[Place<'_>]) -> usize {
         let most = self.0.pages.stretch();
         let mut rest = places;
         while let [first, after @ ..] = rest {
@@ -287,14 +287,18 @@ impl Source for Files {
             };
             let len = 1 + (0..).zip(after).take(most - 1).take_while(joins).count();
             let (run, others) = rest.split_at(len);
+            let key = (self.0.partition, first.file_page);
+            if !self.0.pages.has_room_ahead(key, len) {
+                break;
+            }
             rest = others;
             let open = self.0.open.borrow_mut().data(self.0.partition, first.id, first.branch, first.term);
             let Some(file) = open else { continue };
-            let key = (self.0.partition, first.file_page);
             if len < SHORT || !self.0.pages.expect_run(key, len, &file, first.offset) {
                 run.iter().for_each(|place| self.expect(place));
             }
         }
+        places.len() - rest.len()
     }
 }
 

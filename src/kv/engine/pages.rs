@@ -19,6 +19,8 @@ use std::task::{Context, Poll, Waker};
 
 /// Pages that were read ahead and not asked for yet, at most.
 pub const AHEAD: usize = 512;
+/// Pages that others ask for until who had one read ahead has stopped early.
+const STALE: u64 = 2 * AHEAD as u64;
 /// Bytes of neighbouring pages that are read together.
 const STRETCH: usize = 128 << 10;
 /// Longest write that has memory of the shard's, in bytes, and how many of them.
@@ -42,10 +44,12 @@ pub struct Pages {
     loading: RefCell<Mixed<Key, (Rc<Loading>, usize)>>,
     stretches: Pool,
     writes: Pool,
-    /// Pages that were read ahead, oldest first; some were asked for since.
-    ahead: RefCell<VecDeque<Key>>,
+    /// Pages that were read ahead, oldest first, and how many had been asked for by then; some of them were since.
+    ahead: RefCell<VecDeque<(Key, u64)>>,
     /// How many were not.
     unasked: Cell<usize>,
+    /// Pages that were asked for and not in memory.
+    asked: Cell<u64>,
     consumed: RefCell<Vec<Waker>>,
     patience: Cell<u32>,
     /// Memory of edits that are over, for the next ones.
@@ -117,6 +121,7 @@ impl Pages {
                 .map_err(|error| Error::os("mapping buffers for writes", &error))?,
             ahead: RefCell::default(),
             unasked: Cell::new(0),
+            asked: Cell::new(0),
             consumed: RefCell::default(),
             patience: Cell::new(PATIENCE),
             runs: RefCell::default(),
@@ -198,6 +203,7 @@ impl Pages {
         // The first that sees it takes it out of what is under way.
         let first = self.loading.borrow().get(&key).is_some_and(|(current, _)| Rc::ptr_eq(current, &loading));
         if first {
+            self.asked.set(self.asked.get() + 1);
             self.loading.borrow_mut().remove(&key);
             if loading.ahead {
                 self.came_for();
@@ -228,21 +234,37 @@ impl Pages {
     fn note_ahead(&self, key: Key) {
         self.unasked.set(self.unasked.get() + 1);
         let mut ahead = self.ahead.borrow_mut();
-        ahead.push_back(key);
+        ahead.push_back((key, self.asked.get()));
         if ahead.len() > 4 * AHEAD {
-            ahead.retain(|key| self.is_ahead(*key));
+            ahead.retain(|(key, _)| self.is_ahead(*key));
         }
     }
 
-    /// Forgets the page that was read ahead first and that nobody came for: its reader stopped early.
-    fn forget_oldest(&self) -> bool {
+    /// Forgets the page that was read ahead first and that nobody came for while `others` were asked for.
+    fn forget_oldest(&self, others: u64) -> bool {
         loop {
-            let Some(oldest) = self.ahead.borrow_mut().pop_front() else { return false };
-            if self.is_ahead(oldest) {
+            let Some((oldest, since)) = self.ahead.borrow().front().copied() else { return false };
+            let waits = self.is_ahead(oldest);
+            if waits && self.asked.get() - since < others {
+                return false;
+            }
+            self.ahead.borrow_mut().pop_front();
+            if waits {
                 self.forget(oldest);
                 return true;
             }
         }
+    }
+
+    /// Whether pages that lie together, from `first` on, may be read ahead. What others will come for does not go for them.
+    pub fn has_room_ahead(&self, first: Key, count: usize) -> bool {
+        let more = (0..count as u64).filter(|i| !self.is_near((first.0, first.1 + i))).count();
+        while self.unasked.get() + more > AHEAD {
+            if !self.forget_oldest(STALE) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Pages that may be read together.
@@ -256,14 +278,8 @@ impl Pages {
         // Those at the ends that are near need not be read; others between are read again.
         let Some(begin) = (0..count).find(|i| !self.is_near(key(*i))) else { return true };
         let end = (begin..count).rfind(|i| !self.is_near(key(*i))).map_or(begin, |last| last + 1);
-        let buffer = loop {
-            let full = self.unasked.get() + (end - begin) > AHEAD;
-            match if full { None } else { self.stretches.take() } {
-                Some(buffer) => break buffer,
-                None if !self.forget_oldest() => return false,
-                None => {}
-            }
-        };
+        // Without one they are read page by page: those that have one will be asked for first.
+        let Some(buffer) = self.stretches.take() else { return false };
         let (at, len) = (begin * self.page_size, (end - begin) * self.page_size);
         let Ok(operation) = self.disk.read(file, offset + at as u64, buffer, len) else { return false };
         self.counters.pages_read.add((end - begin) as u64);
@@ -286,7 +302,7 @@ impl Pages {
             return;
         }
         if self.unasked.get() >= AHEAD {
-            self.forget_oldest();
+            self.forget_oldest(0);
         }
         if self.start(key, file, offset, true, fate).is_ok() {
             self.note_ahead(key);
