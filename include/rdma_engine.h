@@ -478,7 +478,10 @@ enum rde_kv_op
     RDE_KV_OP_READ = 64,
     /** The entry with the largest key that is at most `key`, as rde_kv_entry. */
     RDE_KV_OP_FLOOR = 65,
-    /** The entries from `key` to `end`, as many as there is room for, as rde_kv_entry; `value` is their number. */
+    /**
+     * The entries from `key` to `end`, as many as there is room for, as rde_kv_entry; `value` is their number. NOT_FOUND: there is
+     * no such partition.
+     */
     RDE_KV_OP_SCAN = 66,
     /** Applies `changes`, all or none; `value` is how many took effect. Done when they are safe on disk. */
     RDE_KV_OP_WRITE = 67,

@@ -46,7 +46,8 @@ pub enum rde_kv_op {
     Read = 64,
     /// The entry with the largest key that is at most `key`, as rde_kv_entry.
     Floor = 65,
-    /// The entries from `key` to `end`, as many as there is room for, as rde_kv_entry; `value` is their number.
+    /// The entries from `key` to `end`, as many as there is room for, as rde_kv_entry; `value` is their number. NOT_FOUND: there is
+    /// no such partition.
     Scan = 66,
     /// Applies `changes`, all or none; `value` is how many took effect. Done when they are safe on disk.
     Write = 67,

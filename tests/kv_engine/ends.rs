@@ -56,7 +56,8 @@ fn closing_completes_everything_once(io: Choice) {
         while let Some(completion) = completions.try_next() {
             assert!(seen.insert(completion.user_data), "{} completed twice", completion.user_data);
             if let Err(error) = completion.result {
-                assert_eq!(error.status, Status::Canceled, "{error}");
+                let early = error.status == Status::NotFound;
+                assert!(early || error.status == Status::Canceled, "{error}");
             }
         }
         assert_eq!((seen.len() as u64, completions.outstanding()), (accepted.load(Ordering::SeqCst), 0));

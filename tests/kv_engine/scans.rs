@@ -1,13 +1,16 @@
 //! Long scans: pages that lie together are read together, others one by one, and every entry comes once.
 
 use crate::{open, small};
+use rdma_engine::Status;
 use rdma_engine::kv::batch::{Action, Op, Order};
-use rdma_engine::kv::engine::{Answer, Choice, Completions, Engine, Handle, Request, Scan};
+use rdma_engine::kv::engine::{Answer, Choice, Completions, Engine, EngineOptions, Handle, Request, Scan};
+use rdma_engine::kv::options::Options;
 use std::collections::BTreeMap;
 
 crate::both! {
     packed_scans_return_what_was_written
     what_was_read_ahead_is_not_read_again
+    a_partition_that_is_not_there_is_not_an_empty_one
 }
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -110,5 +113,23 @@ fn what_was_read_ahead_is_not_read_again(io: Choice) {
         let (read, there) = (engine.stats().pages_read - before, pages * readers.len() as u64 / 4);
         // A piece begins in a page that the one before ended in, and finds its way to it over two others at most.
         assert!(read <= there + 3 * pieces, "{read} pages read of {there}, in {pieces} pieces");
+    }
+}
+
+fn a_partition_that_is_not_there_is_not_an_empty_one(io: Choice) {
+    let folder = tempfile::tempdir().unwrap();
+    let in_memory = EngineOptions { store: Options::default(), ..small(io, folder.path()) };
+    for options in [small(io, folder.path()), in_memory] {
+        let engine = open(&options);
+        let partition = engine.partition("t", 0).unwrap();
+        let scan = |request| engine.call(partition, request).map_err(|error| error.status);
+        let both = || [Request::Scan(Scan::default()), Request::ScanPacked(Scan::default())].map(scan);
+        assert_eq!(both(), [Err(Status::NotFound), Err(Status::NotFound)]);
+        engine.write(partition, vec![op(&mut Model::new(), 1, 1)], Order::Refuse).unwrap();
+        engine.call(partition, Request::Truncate { position: Vec::new() }).unwrap();
+        assert!(both().iter().all(Result::is_ok));
+        assert_eq!(engine.scan(partition, Scan::default()).unwrap().entries, []);
+        engine.call(partition, Request::Drop).unwrap();
+        assert_eq!(both(), [Err(Status::NotFound), Err(Status::NotFound)]);
     }
 }

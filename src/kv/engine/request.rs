@@ -19,7 +19,7 @@ pub enum Request {
         /// The key.
         key: Vec<u8>,
     },
-    /// The entries of a range.
+    /// The entries of a range. `NOT_FOUND`: there is no such partition; one without entries answers with none.
     Scan(Scan),
     /// The entries of a range in one piece of memory: what many of them are best read with.
     ScanPacked(Scan),

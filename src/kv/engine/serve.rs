@@ -12,8 +12,6 @@ use super::upkeep;
 use crate::kv::batch::Batch;
 use crate::kv::fork;
 use crate::kv::names::FileName;
-use crate::kv::packed::Packed;
-use crate::kv::scan::Scanned;
 use crate::kv::versions::Version;
 use crate::kv::writer::Writer;
 use crate::status::{Error, Result, Status};
@@ -128,6 +126,12 @@ async fn committed(shard: &Shard, target: u32) -> Result<Option<(Rc<Open>, Arc<V
     Ok(version.map(|version| (open, version)))
 }
 
+/// The same; that there is no such partition is an error.
+async fn present(shard: &Shard, target: u32) -> Result<(Rc<Open>, Arc<Version>)> {
+    let none = || Error::new(Status::NotFound, "there is no such partition to scan");
+    committed(shard, target).await?.ok_or_else(none)
+}
+
 /// There is no such partition, which is an answer; that there is no such archive or branch is not.
 fn missing<T>(partition: &Partition) -> Result<Option<T>> {
     let name = &partition.target.name;
@@ -159,15 +163,11 @@ async fn other(shard: &Rc<Shard>, target: u32, job: Job) -> Result<Answer> {
             version.tree(&shard.store, &open.backing).floor(&key).await.map(Answer::Found)
         }
         Request::Scan(scan) => {
-            let Some((open, version)) = committed(shard, target).await? else {
-                return Ok(Answer::Scanned(Scanned::default()));
-            };
+            let (open, version) = present(shard, target).await?;
             version.tree(&shard.store, &open.backing).scan(&scan.range()).await.map(Answer::Scanned)
         }
         Request::ScanPacked(scan) => {
-            let Some((open, version)) = committed(shard, target).await? else {
-                return Ok(Answer::Packed { entries: Packed::default(), remaining: false });
-            };
+            let (open, version) = present(shard, target).await?;
             let scanned = version.tree(&shard.store, &open.backing).scan_packed(&scan.range()).await?;
             Ok(Answer::Packed { entries: scanned.0, remaining: scanned.1 })
         }
