@@ -655,7 +655,10 @@ typedef struct {
     uint32_t submission_capacity;
     /** Requests that may be accepted and not yet polled; 0 is 16,384, at most 1,048,576. */
     uint32_t completion_capacity;
-    /** How long an idle worker's thread spins before it sleeps; 0 is 50 µs, at most 1 s. */
+    /**
+     * How long an idle worker's thread spins before it sleeps; 0 is 50 µs, at most 1 s. What takes longer than that, such as a
+     * batch of many needles, pays for a wake-up too.
+     */
     uint64_t spin_ns;
     /** Zero. */
     uint64_t reserved[4];
