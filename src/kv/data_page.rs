@@ -110,7 +110,36 @@ impl<'a> DataPage<'a> {
         Ok(Some((self.block.restart_key(0)?, entries.walk.key)))
     }
 
-    fn start_at(&self, restart: usize) -> Decoded<Entries<'a>> {
+    /// Whether every key is below `end`, as far as the last ones say.
+    pub(super) fn ends_below(&self, end: &[u8]) -> Decoded<bool> {
+        let Some(last) = self.block.restarts().checked_sub(1) else { return Ok(true) };
+        let mut entries = self.start_at(last)?;
+        let mut sought = Sought::new(end);
+        while let Some((entry, restart, shared, suffix)) = entries.raw()? {
+            if sought.next(restart, shared, suffix, entry.at)? != Ordering::Less {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The first key; None if there is none.
+    pub(super) fn first_key(&self) -> Decoded<Option<&'a [u8]>> {
+        if self.block.restarts() == 0 { Ok(None) } else { self.block.restart_key(0).map(Some) }
+    }
+
+    /// Its entries as they lie.
+    pub(super) fn block(&self) -> Block<'a> {
+        self.block
+    }
+
+    /// The whole page.
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        self.page
+    }
+
+    /// The entries from a restart point on.
+    pub(super) fn start_at(&self, restart: usize) -> Decoded<Entries<'a>> {
         Ok(Entries { walk: Walk::new(self.block, restart)?, timestamp: 0 })
     }
 }
@@ -164,5 +193,15 @@ impl<'a> Entries<'a> {
     /// The key of the entry last returned.
     pub fn key(&self) -> &[u8] {
         &self.walk.key
+    }
+
+    /// Where the next entry begins.
+    pub(super) fn at(&self) -> usize {
+        self.walk.reader.at()
+    }
+
+    /// The timestamp of the entry last returned, which that of the next one is coded against; 0 before the first.
+    pub(super) fn timestamp(&self) -> i64 {
+        self.timestamp
     }
 }

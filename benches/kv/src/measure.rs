@@ -45,6 +45,9 @@ pub struct Task {
     /// Partitions.
     #[arg(long, default_value_t = 4)]
     pub partitions: u32,
+    /// Shards of our side, which share the cache; 0 for as many as suit the task.
+    #[arg(long, default_value_t = 0)]
+    pub shards: usize,
     /// Append mode, of our side.
     #[arg(long)]
     pub append: bool,

@@ -13,11 +13,23 @@ const BATCH: u64 = 1_000;
 
 type Done<T> = Result<T, Box<dyn std::error::Error>>;
 
+/// A shard a processor where one thread submits and mostly waits.
+fn shards(task: &Task) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    match (task.shards, task.kind) {
+        (0, Kind::Load | Kind::Rewrite) => processors.min(task.partitions as usize),
+        (0, _) => 1,
+        (shards, _) => shards,
+    }
+}
+
 fn open(task: &Task) -> Done<(Engine, Vec<Handle>)> {
-    let store = Options { store_paths: vec![task.dir.clone()], append: task.append, ..Options::default() };
+    let threads = shards(task);
+    let store =
+        Options { store_paths: vec![task.dir.clone()], append: task.append, threads, ..Options::default() };
     let engine = Engine::open(EngineOptions {
         store,
-        cache_bytes: task.cache,
+        cache_bytes: task.cache / threads,
         cache_data_pages: true,
         ..EngineOptions::default()
     })?;
