@@ -32,18 +32,6 @@ impl Bounds<'_> {
         }
     }
 
-    /// The same, without putting keys together: their order among themselves is not looked at.
-    pub fn enclose(&self, page: &DataPage<'_>) -> Decoded<()> {
-        self.hold_link(page)?;
-        if let Some(first) = page.first_key()? {
-            self.hold_first(first)?;
-        }
-        match self.until {
-            Some(until) if !page.ends_below(until)? => Err(Damage::new(FIRST, OUTSIDE)),
-            _ => Ok(()),
-        }
-    }
-
     /// Whether the page links to the one after it, and the last one to none: an index page that leaves one out is seen.
     pub fn hold_link(&self, page: &DataPage<'_>) -> Decoded<()> {
         let link = page.next()?;

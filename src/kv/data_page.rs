@@ -110,24 +110,6 @@ impl<'a> DataPage<'a> {
         Ok(Some((self.block.restart_key(0)?, entries.walk.key)))
     }
 
-    /// Whether every key is below `end`, as far as the last ones say.
-    pub(super) fn ends_below(&self, end: &[u8]) -> Decoded<bool> {
-        let Some(last) = self.block.restarts().checked_sub(1) else { return Ok(true) };
-        let mut entries = self.start_at(last)?;
-        let mut sought = Sought::new(end);
-        while let Some((entry, restart, shared, suffix)) = entries.raw()? {
-            if sought.next(restart, shared, suffix, entry.at)? != Ordering::Less {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// The first key; None if there is none.
-    pub(super) fn first_key(&self) -> Decoded<Option<&'a [u8]>> {
-        if self.block.restarts() == 0 { Ok(None) } else { self.block.restart_key(0).map(Some) }
-    }
-
     /// Its entries as they lie.
     pub(super) fn block(&self) -> Block<'a> {
         self.block

@@ -16,6 +16,8 @@ pub enum Kind {
     Scan,
     /// Random keys written anew, batches of 1,000.
     Rewrite,
+    /// The same, and until the upkeep that it causes is done.
+    Sustain,
 }
 
 /// One run of one side.
@@ -58,6 +60,9 @@ pub struct Task {
 pub struct Figure {
     /// Operations or entries a second.
     pub rate: f64,
+    /// What that took.
+    #[serde(default)]
+    pub seconds: f64,
     /// The 99th percentile of their latency, microseconds.
     pub p99_us: f64,
     /// Bytes written for each byte of key and value.

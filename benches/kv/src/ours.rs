@@ -17,7 +17,7 @@ type Done<T> = Result<T, Box<dyn std::error::Error>>;
 fn shards(task: &Task) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     match (task.shards, task.kind) {
-        (0, Kind::Load | Kind::Rewrite) => processors.min(task.partitions as usize),
+        (0, Kind::Load | Kind::Rewrite | Kind::Sustain) => processors.min(task.partitions as usize),
         (0, _) => 1,
         (shards, _) => shards,
     }
@@ -46,7 +46,8 @@ pub fn run(task: &Task) -> Done<Figure> {
         Kind::Load => load(&engine, &handles, task)?,
         Kind::Read | Kind::Cached => read(&engine, &handles, task)?,
         Kind::Scan => scan(&engine, &handles, task)?,
-        Kind::Rewrite => rewrite(&engine, &handles, task)?,
+        // In place there is no upkeep to wait for: a commit leaves nothing behind.
+        Kind::Rewrite | Kind::Sustain => rewrite(&engine, &handles, task)?,
     };
     figure.memory = memory_peak();
     engine.close();
@@ -115,6 +116,7 @@ fn write(
     let users = entries * (task.value as u64 + 16);
     Ok(Figure {
         rate: entries as f64 / seconds,
+        seconds,
         amplification: written as f64 / users as f64,
         ..Figure::default()
     })

@@ -9,7 +9,7 @@ use super::super::page::{NONE, PageId};
 use super::super::patch::{content_len, patch};
 use super::super::replacement::{Replacement, carried};
 use super::super::sink::Sink;
-use super::super::tree::{Loaded};
+use super::super::tree::Loaded;
 use super::{Apply, Change, Effects};
 use crate::status::Result;
 use std::cmp::Ordering;
@@ -35,11 +35,11 @@ impl<S: Sink, E: Effects<S>> Apply<'_, '_, S, E> {
         Ok(made.children)
     }
 
-    /// The data page that the lowest level is at, if it is the one that level means, and its links.
-    async fn whole(&self, level: &Level) -> Result<Linked<S::Bytes>> {
+    /// The data page that the lowest level is at, and its links.
+    async fn linked(&self, level: &Level) -> Result<Linked<S::Bytes>> {
         let loaded = self.tree.load(level.current()).await?;
         let page = self.tree.sound(&loaded, DataPage::parse(loaded.bytes.as_ref()))?;
-        self.tree.sound(&loaded, level.current_bounds().enclose(&page))?;
+        self.tree.sound(&loaded, level.current_bounds().hold_link(&page))?;
         let links = page.previous().and_then(|previous| Ok((previous, page.next()?)));
         let links = self.tree.sound(&loaded, links)?;
         Ok((loaded, links))
@@ -62,7 +62,7 @@ impl<S: Sink, E: Effects<S>> Apply<'_, '_, S, E> {
     pub(super) async fn leaf(&mut self, changes: &[E::Change]) -> Result<Option<ChildTable>> {
         let Some(level) = self.path.last() else { return Ok(None) };
         let (id, has_next) = (level.current(), level.has_next());
-        let (loaded, links) = self.whole(level).await?;
+        let (loaded, links) = self.linked(level).await?;
         if self.carry.is_none() && !self.effects.may_meet_spent(self.tree) {
             let mut page = self.edit.page();
             match self.patched(changes, &loaded, has_next, &mut page)? {
@@ -82,7 +82,8 @@ impl<S: Sink, E: Effects<S>> Apply<'_, '_, S, E> {
         self.merged(changes, (loaded, links)).await
     }
 
-    /// The data page with other values under keys that it has: how many. None if the changes are others.
+    /// The data page with other values under keys that it has: how many. None if the changes are others. The keys are of the
+    /// page's range, so that it is the right page if it has them.
     fn patched(
         &self,
         changes: &[E::Change],
@@ -109,6 +110,7 @@ impl<S: Sink, E: Effects<S>> Apply<'_, '_, S, E> {
         let (id, from, has_next) = (level.current(), level.current_from().to_vec(), level.has_next());
         let tree = self.tree;
         let page = tree.sound(&loaded, DataPage::parse(loaded.bytes.as_ref()))?;
+        tree.sound(&loaded, level.current_bounds().hold(&page))?;
         let mut table = self.tables.pop().unwrap_or_default();
         table.clear();
         let mut made = Replacement::new(Some(id), from, links, table);
