@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// Entries of a batch.
 const BATCH: u64 = 1_000;
 
+/// What a shard takes beside its cache, in bytes: more of them have less to cache.
+const SHARD: usize = 12 << 20;
+
 type Done<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// A shard a processor where one thread submits and mostly waits.
@@ -29,7 +32,7 @@ fn open(task: &Task) -> Done<(Engine, Vec<Handle>)> {
         Options { store_paths: vec![task.dir.clone()], append: task.append, threads, ..Options::default() };
     let engine = Engine::open(EngineOptions {
         store,
-        cache_bytes: task.cache / threads,
+        cache_bytes: (task.cache - (threads - 1) * SHARD) / threads,
         cache_data_pages: true,
         ..EngineOptions::default()
     })?;
