@@ -162,20 +162,25 @@ impl<S: Sink, E: Effects<S>> Apply<'_, '_, S, E> {
             self.keys = keys;
             return Ok(None);
         }
-        if packer.is_small() && has_next {
-            self.carry = made.carry(packer);
-            packer = self.packer();
-        }
-        for cells in packer.finish() {
-            self.emit(&mut made, cells).await?;
-        }
-        self.begin(&mut made).await?;
-        self.chain.end(tree).await?;
+        self.finish(&mut made, packer, has_next).await?;
         if made.children.is_empty() {
             self.edit.free(id)?;
         }
         self.keys = keys;
         Ok(Some(made.children))
+    }
+
+    /// Makes the last pages, unless what is left goes to the page after this one.
+    async fn finish(&mut self, made: &mut Replacement, mut packer: Packer<'_>, has_next: bool) -> Result<()> {
+        if packer.is_small() && has_next {
+            self.carry = made.carry(packer);
+            packer = self.packer();
+        }
+        for cells in packer.finish() {
+            self.emit(made, cells).await?;
+        }
+        self.begin(made).await?;
+        self.chain.end(self.tree).await
     }
 
     fn packer<'b>(&self) -> Packer<'b> {
