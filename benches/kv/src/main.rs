@@ -133,7 +133,8 @@ impl Run {
 
     /// Rows of one size of values.
     fn size(&self, folder: &Path, value: usize, machine: &str, entries: &mut Vec<Entry>) -> Done<()> {
-        let size = if value % 1024 == 0 { format!("{} KiB", value / 1024) } else { format!("{value} B") };
+        let size =
+            if value.is_multiple_of(1024) { format!("{} KiB", value / 1024) } else { format!("{value} B") };
         let [place, append, rocks] = ["place", "append", "rocks"].map(|name| folder.join(name));
         let (mut in_place, mut appended, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.rounds {
