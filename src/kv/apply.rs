@@ -1,19 +1,20 @@
 //! Applies sorted changes to a tree: new data pages, then the index pages above them.
 
+mod leaf;
+
 use super::chain::Chain;
 use super::child_table::ChildTable;
-use super::damage::{Damage, corrupted};
-use super::data_page::{DataPage, Entry};
+use super::damage::corrupted;
+use super::data_page::Entry;
 use super::edit::Edit;
 use super::index_builder;
 use super::level::Level;
-use super::packer::{Cell, Packer, encode, separator};
+use super::packer::Cell;
 use super::page::{Kind, NONE, PageId};
-use super::replacement::{Carry, Replacement, carried};
+use super::replacement::Carry;
 use super::sink::Sink;
 use super::tree::{DEPTH, Loaded, Tree};
 use crate::status::Result;
-use std::cmp::Ordering;
 
 /// A change as the tree sees it: its value is staged when it takes effect.
 pub trait Change {
@@ -48,6 +49,15 @@ pub trait Effects<S: Sink> {
 
     /// Whether an entry that is met on the way may go.
     fn is_spent(&self, entry: &Entry<'_>) -> bool;
+
+    /// Whether any entry of the tree may be such a one.
+    fn may_meet_spent(&self, tree: &Tree<'_, S>) -> bool;
+
+    /// What `stage` would return, if nothing has to be written or noted for it.
+    fn plain<'b>(&self, change: &'b Self::Change) -> Option<Cell<'b>>;
+
+    /// So many plain cells were used.
+    fn took(&mut self, plain: u64);
 }
 
 /// One tree being changed.
@@ -239,153 +249,5 @@ impl<'x, 'w, S: Sink, E: Effects<S>> Apply<'x, 'w, S, E> {
             pages = self.build(&pages, &[], Kind::Inner, None).await?;
         }
         Ok(pages.ids().first().map_or(NONE, |root| *root))
-    }
-
-    /// The data pages of a new tree.
-    async fn fill(&mut self, changes: &[E::Change]) -> Result<ChildTable> {
-        let mut packer = self.packer();
-        let mut made = Replacement::new(None, Vec::new(), (NONE, NONE), ChildTable::default());
-        for change in changes {
-            if let Some(cell) = self.effects.stage(self.edit, change).await?
-                && let Some(cells) = packer.push(cell)
-            {
-                self.emit(&mut made, cells).await?;
-            }
-        }
-        for cells in packer.finish() {
-            self.emit(&mut made, cells).await?;
-        }
-        Ok(made.children)
-    }
-
-    /// The data page that the lowest level is at, if it is the one that level means, and its links.
-    async fn whole(&self, level: &Level) -> Result<(Loaded<S::Bytes>, (PageId, PageId))> {
-        let loaded = self.tree.load(level.current()).await?;
-        let page = self.tree.sound(&loaded, DataPage::parse(loaded.bytes.as_ref()))?;
-        self.tree.sound(&loaded, level.current_bounds().hold(&page))?;
-        let links = page.previous().and_then(|previous| Ok((previous, page.next()?)));
-        let links = self.tree.sound(&loaded, links)?;
-        Ok((loaded, links))
-    }
-
-    /// Begins with what the page before has left; whether it left anything.
-    async fn go_on(&mut self, made: &mut Replacement, packer: &mut Packer<'_>) -> Result<bool> {
-        let Some(carry) = self.carry.take() else { return Ok(false) };
-        made.from = carry.from;
-        for cell in carry.cells {
-            if let Some(cells) = packer.push(cell) {
-                self.emit(made, cells).await?;
-            }
-        }
-        Ok(true)
-    }
-
-    /// Merges changes into the data page that the lowest level is at and returns what replaces it; None if nothing took
-    /// effect.
-    async fn leaf(&mut self, changes: &[E::Change]) -> Result<Option<ChildTable>> {
-        let Some(level) = self.path.last() else { return Ok(None) };
-        let (id, from, has_next) = (level.current(), level.current_from().to_vec(), level.has_next());
-        let (loaded, links) = self.whole(level).await?;
-        let tree = self.tree;
-        let page = tree.sound(&loaded, DataPage::parse(loaded.bytes.as_ref()))?;
-        let mut table = self.tables.pop().unwrap_or_default();
-        table.clear();
-        let mut made = Replacement::new(Some(id), from, links, table);
-        let mut packer = self.packer();
-        let mut keys = std::mem::take(&mut self.keys);
-        let entries = tree.sound(&loaded, page.all(&mut keys))?;
-        let mut old = entries.iter().map(|(key, entry)| (&keys[key.clone()], entry)).peekable();
-        let mut changes = changes.iter().peekable();
-        let mut changed = self.go_on(&mut made, &mut packer).await?;
-        loop {
-            let order = match (old.peek(), changes.peek()) {
-                (Some((key, _)), Some(change)) => key.cmp(&change.key()),
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (None, None) => break,
-            };
-            let mut kept = None;
-            let mut change = None;
-            if let (Some((key, entry)), true) = (old.next_if(|_| order.is_le()), order.is_le()) {
-                if order == Ordering::Equal {
-                    change = changes.next().filter(|change| change.timestamp() >= entry.timestamp);
-                }
-                if change.is_some() || self.effects.is_spent(entry) {
-                    self.effects.release(self.edit, tree, &loaded, key, entry).await?;
-                    changed = true;
-                } else {
-                    kept = Some(carried(key, entry));
-                }
-            } else {
-                change = changes.next();
-            }
-            let cell = match change {
-                Some(change) => self.effects.stage(self.edit, change).await?,
-                None => kept.take(),
-            };
-            changed |= change.is_some() && cell.is_some();
-            if let Some(cell) = cell {
-                if !cell.fits(self.edit.options().page_size) {
-                    return tree.sound(&loaded, Err(Damage::new(0, "an entry is larger than a page")));
-                }
-                if let Some(cells) = packer.push(cell) {
-                    self.emit(&mut made, cells).await?;
-                }
-            }
-        }
-        if !changed && !made.begun {
-            self.tables.push(made.children);
-            drop(packer);
-            self.keys = keys;
-            return Ok(None);
-        }
-        if packer.is_small() && has_next {
-            self.carry = made.carry(packer);
-            packer = self.packer();
-        }
-        for cells in packer.finish() {
-            self.emit(&mut made, cells).await?;
-        }
-        self.begin(&mut made).await?;
-        self.chain.end(tree).await?;
-        if made.children.is_empty() {
-            self.edit.free(id)?;
-        }
-        self.keys = keys;
-        Ok(Some(made.children))
-    }
-
-    fn packer<'b>(&self) -> Packer<'b> {
-        let options = self.edit.options();
-        Packer::new(options.page_size, options.data_restart_interval)
-    }
-
-    async fn begin(&mut self, made: &mut Replacement) -> Result<()> {
-        if !made.begun {
-            made.begun = true;
-            let old = made.old.unwrap_or(NONE);
-            self.chain.begin(self.edit, self.tree, old, made.links).await?;
-        }
-        Ok(())
-    }
-
-    /// Puts a page of entries into the chain.
-    async fn emit(&mut self, made: &mut Replacement, cells: Vec<Cell<'_>>) -> Result<()> {
-        self.begin(made).await?;
-        let (Some(first), Some(last)) = (cells.first(), cells.last()) else { return Ok(()) };
-        let id = match (made.children.is_empty(), made.old) {
-            (true, Some(old)) => old,
-            _ => self.edit.new_id()?,
-        };
-        match (made.children.is_empty(), made.old) {
-            (true, Some(_)) => made.children.push(&made.from, id),
-            (true, None) => made.children.push(&[], id),
-            _ => made.children.push(separator(&made.last, &first.key), id),
-        }
-        made.last.clear();
-        made.last.extend_from_slice(&last.key);
-        let options = self.edit.options();
-        let page = encode(&cells, options.page_size, options.data_restart_interval);
-        self.chain.push(self.edit, id, page).await
     }
 }

@@ -110,7 +110,18 @@ impl<'a> DataPage<'a> {
         Ok(Some((self.block.restart_key(0)?, entries.walk.key)))
     }
 
-    fn start_at(&self, restart: usize) -> Decoded<Entries<'a>> {
+    /// Its entries as they lie.
+    pub(super) fn block(&self) -> Block<'a> {
+        self.block
+    }
+
+    /// The whole page.
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        self.page
+    }
+
+    /// The entries from a restart point on.
+    pub(super) fn start_at(&self, restart: usize) -> Decoded<Entries<'a>> {
         Ok(Entries { walk: Walk::new(self.block, restart)?, timestamp: 0 })
     }
 }
@@ -164,5 +175,15 @@ impl<'a> Entries<'a> {
     /// The key of the entry last returned.
     pub fn key(&self) -> &[u8] {
         &self.walk.key
+    }
+
+    /// Where the next entry begins.
+    pub(super) fn at(&self) -> usize {
+        self.walk.reader.at()
+    }
+
+    /// The timestamp of the entry last returned, which that of the next one is coded against; 0 before the first.
+    pub(super) fn timestamp(&self) -> i64 {
+        self.timestamp
     }
 }

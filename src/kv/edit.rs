@@ -16,6 +16,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 /// Bytes of neighbouring pages that are written at once, at most.
 pub const RUN: usize = 128 << 10;
 
+/// Pages whose memory is kept for the next ones.
+const SPARE: usize = 4;
+
 /// An uncommitted change. Nothing that the base refers to is overwritten, so dropping it changes nothing.
 #[derive(Debug)]
 pub struct Edit<'w, S> {
@@ -36,6 +39,8 @@ pub struct Edit<'w, S> {
     freed_segments: HashSet<u32>,
     run: Vec<u8>,
     run_at: u64,
+    /// Memory of pages that were put.
+    spare: Vec<Vec<u8>>,
     files: BTreeSet<FileName>,
 }
 
@@ -76,6 +81,7 @@ impl<'w, S: Sink> Edit<'w, S> {
             run: sink.take_run(),
             freed_segments: HashSet::new(),
             run_at: 0,
+            spare: Vec::new(),
             files: BTreeSet::new(),
         }
     }
@@ -92,10 +98,24 @@ impl<'w, S: Sink> Edit<'w, S> {
         Ok(id)
     }
 
+    /// Memory for a page, with whatever its last user left in it.
+    pub fn page(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(self.options.page_size))
+    }
+
+    /// Keeps a page's memory for the next ones.
+    pub fn keep(&mut self, page: Vec<u8>) {
+        if self.spare.len() < SPARE {
+            self.spare.push(page);
+        }
+    }
+
     /// Seals a page and gives it a place.
     pub async fn put(&mut self, id: PageId, mut page: Vec<u8>, kind: Kind) -> Result<()> {
         seal(&mut page, kind);
-        self.copy(id, &page).await
+        self.copy(id, &page).await?;
+        self.keep(page);
+        Ok(())
     }
 
     /// Gives a page that is sealed already another place.

@@ -7,6 +7,7 @@ use super::data_page::Entry;
 use super::edit::Edit;
 use super::overflow::Cut;
 use super::packer::Cell;
+use super::page::NONE;
 use super::sink::Sink;
 use super::tree::{Loaded, Tree};
 use super::value::{Codec, Descriptor, LargeValue};
@@ -52,6 +53,8 @@ impl Change for Expiry {
 pub struct Entries<'w> {
     /// Compresses values.
     pub dictionary: Option<&'w Dictionary>,
+    /// Whether values are compressed at all.
+    pub compresses: bool,
     /// Entries that expire at or before this are gone, unix milliseconds.
     pub now_ms: u64,
     /// What the tree of expiries has to follow.
@@ -62,8 +65,8 @@ pub struct Entries<'w> {
 
 impl<'w> Entries<'w> {
     /// Changes as of `now_ms`; 0 takes nothing for expired.
-    pub fn new(dictionary: Option<&'w Dictionary>, now_ms: u64) -> Entries<'w> {
-        Entries { dictionary, now_ms, expiries: Vec::new(), applied: 0 }
+    pub fn new(dictionary: Option<&'w Dictionary>, compresses: bool, now_ms: u64) -> Entries<'w> {
+        Entries { dictionary, compresses, now_ms, expiries: Vec::new(), applied: 0 }
     }
 
     fn is_past(&self, expire_ms: u64) -> bool {
@@ -153,6 +156,27 @@ impl<S: Sink> Effects<S> for Entries<'_> {
     fn is_spent(&self, entry: &Entry<'_>) -> bool {
         self.is_past(entry.expire_ms)
     }
+
+    fn may_meet_spent(&self, tree: &Tree<'_, S>) -> bool {
+        self.now_ms != 0 && tree.manifest.ttl_root != NONE
+    }
+
+    fn plain<'b>(&self, op: &'b Op) -> Option<Cell<'b>> {
+        // Whether a value is compressed is decided once, when it is staged.
+        match &op.action {
+            Action::Upsert { value, expire_ms: 0 } if !self.compresses => {
+                let len = value.len();
+                let descriptor = Descriptor { len, overflow: false, expires: false, codec: Codec::Raw };
+                let (key, content) = ((&op.key).into(), value.into());
+                Some(Cell { key, descriptor, content, expire_ms: 0, timestamp: op.timestamp })
+            }
+            _ => None,
+        }
+    }
+
+    fn took(&mut self, plain: u64) {
+        self.applied += plain;
+    }
 }
 
 /// Changes to the tree of expiries.
@@ -199,4 +223,15 @@ impl<S: Sink> Effects<S> for Expiries {
     fn is_spent(&self, _: &Entry<'_>) -> bool {
         false
     }
+
+    fn may_meet_spent(&self, _: &Tree<'_, S>) -> bool {
+        false
+    }
+
+    /// Expiries come and go; none gets another value.
+    fn plain<'b>(&self, _: &'b Expiry) -> Option<Cell<'b>> {
+        None
+    }
+
+    fn took(&mut self, _: u64) {}
 }

@@ -48,6 +48,7 @@ pub mod overflow;
 pub mod packed;
 pub mod packer;
 pub mod page;
+mod patch;
 pub mod placement;
 pub mod port;
 pub mod record;

@@ -1,7 +1,7 @@
 //! Packs sorted entries into data pages.
 
 use super::block::CONTENT_LEN;
-use super::data_page::FIRST;
+use super::data_page::{Entry, FIRST};
 use super::page::{NONE, PageId};
 use super::value::Descriptor;
 use super::varint::{delta_code, put_varint, varint_len};
@@ -59,16 +59,30 @@ impl Cell<'_> {
 
     fn put_after(&self, previous: Option<&Cell<'_>>, out: &mut Vec<u8>) {
         let shared = previous.map_or(0, |previous| common(&previous.key, &self.key));
-        let base = previous.map_or(0, |previous| previous.timestamp);
+        let base = previous.map_or(0, |previous| previous.timestamp as i64);
+        self.stored().put(shared, &self.key[shared..], base, out);
+    }
+
+    /// All of it but the key.
+    pub(super) fn stored(&self) -> Entry<'_> {
+        let (expire_ms, timestamp) = (self.expire_ms, self.timestamp);
+        Entry { descriptor: self.descriptor, content: &self.content, expire_ms, timestamp, at: 0 }
+    }
+}
+
+impl Entry<'_> {
+    /// Appends it under a key of which the one before has the first `shared` bytes; `base` is that one's timestamp. Both are
+    /// 0 at a restart point.
+    pub(super) fn put(&self, shared: usize, suffix: &[u8], base: i64, out: &mut Vec<u8>) {
         put_varint(out, shared as u64);
-        put_varint(out, (self.key.len() - shared) as u64);
+        put_varint(out, suffix.len() as u64);
         put_varint(out, self.descriptor.code());
-        out.extend_from_slice(&self.key[shared..]);
-        out.extend_from_slice(&self.content);
+        out.extend_from_slice(suffix);
+        out.extend_from_slice(self.content);
         if self.descriptor.expires {
             put_varint(out, self.expire_ms);
         }
-        put_varint(out, delta_code(self.timestamp as i64 - base as i64));
+        put_varint(out, delta_code(self.timestamp as i64 - base));
     }
 }
 
@@ -125,6 +139,12 @@ impl<'b> Packer<'b> {
         self.full.is_none() && !self.current.is_empty() && self.len < self.page_size / 4
     }
 
+    /// Whether all that it took is in one page so far.
+    #[cfg(test)]
+    pub(super) fn is_one_page(&self) -> bool {
+        self.full.is_none()
+    }
+
     /// The rest: up to two pages.
     pub fn finish(mut self) -> Vec<Vec<Cell<'b>>> {
         let Some(mut full) = self.full.take() else {
@@ -166,7 +186,17 @@ impl<'b> Packer<'b> {
 
 /// A data page without kind, checksum and links. The cells fit, as a [`Packer`] gave them.
 pub fn encode(cells: &[Cell<'_>], page_size: usize, interval: usize) -> Vec<u8> {
-    let mut page = Vec::with_capacity(page_size);
+    encode_into(cells, page_size, interval, Vec::with_capacity(page_size))
+}
+
+/// The same in memory that there is.
+pub(super) fn encode_into(
+    cells: &[Cell<'_>],
+    page_size: usize,
+    interval: usize,
+    mut page: Vec<u8>,
+) -> Vec<u8> {
+    page.clear();
     page.resize(FIRST, 0);
     let mut restarts: Vec<u16> = Vec::new();
     for (i, cell) in cells.iter().enumerate() {

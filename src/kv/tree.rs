@@ -1,5 +1,6 @@
 //! A partition's trees as of one moment, and how to find things in them.
 
+use super::child_table::ChildTable;
 use super::compress::Dictionary;
 use super::cursor::Cursor;
 use super::damage::{Decoded, corrupted};
@@ -164,20 +165,27 @@ impl<'a, S: Source> Tree<'a, S> {
         Err(self.too_deep(root))
     }
 
-    /// The data page whose range holds `key`, and where that range ends. Only index pages are read.
-    pub async fn leaf_range(&self, root: PageId, key: &[u8]) -> Result<Option<(PageId, Option<Vec<u8>>)>> {
-        let (mut id, mut end) = (root, None);
+    /// The data pages of the lowest index page on the way to `key`, in `table`, and where their range ends; None in an empty
+    /// tree.
+    pub async fn leaves_around(
+        &self,
+        root: PageId,
+        key: &[u8],
+        table: &mut ChildTable,
+    ) -> Result<Option<Option<Vec<u8>>>> {
+        let (mut id, mut from, mut until) = (root, Vec::new(), None);
         if id == NONE {
             return Ok(None);
         }
         for _ in 0..DEPTH {
             let index = self.load(id).await?;
             let parsed = self.sound(&index, IndexPage::parse(index.bytes.as_ref()))?;
-            let found = self.sound(&index, parsed.surrounded(key))?;
-            (id, end) = (found.child, found.until.or(end));
             if parsed.is_leaf() {
-                return Ok(Some((id, end)));
+                self.sound(&index, parsed.table_into(&from, until.as_deref(), table))?;
+                return Ok(Some(until));
             }
+            let found = self.sound(&index, parsed.surrounded(key))?;
+            (id, from, until) = (found.child, found.from.unwrap_or(from), found.until.or(until));
         }
         Err(self.too_deep(root))
     }

@@ -267,7 +267,7 @@ impl<S: Sink> Writer<S> {
         self.sample(batch)?;
         let (tree, room) = self.tree_and_room();
         let mut edit = Edit::new(tree.options, tree.manifest, room, tree.source);
-        let mut entries = Entries::new(tree.dictionary, now_ms);
+        let mut entries = Entries::new(tree.dictionary, tree.options.compression, now_ms);
         let roots = change_trees(&mut edit, &tree, &mut entries, batch).await;
         let applied = entries.applied;
         let outcome = edit.outcome();

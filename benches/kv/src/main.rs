@@ -65,6 +65,9 @@ struct Run {
     /// Random rewrites of a round.
     #[arg(long, default_value_t = 200_000)]
     rewrites: u64,
+    /// Random rewrites of a round of those that go on until upkeep is done; 0 for as many as there are entries.
+    #[arg(long, default_value_t = 0)]
+    sustained: u64,
     /// Times that each side runs.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -130,7 +133,8 @@ impl Run {
 
     /// Rows of one size of values.
     fn size(&self, folder: &Path, value: usize, machine: &str, entries: &mut Vec<Entry>) -> Done<()> {
-        let size = if value % 1024 == 0 { format!("{} KiB", value / 1024) } else { format!("{value} B") };
+        let size =
+            if value.is_multiple_of(1024) { format!("{} KiB", value / 1024) } else { format!("{value} B") };
         let [place, append, rocks] = ["place", "append", "rocks"].map(|name| folder.join(name));
         let (mut in_place, mut appended, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.rounds {
@@ -168,6 +172,12 @@ impl Run {
             rewrites.ours.push(self.side(Side::Ours, "rewrite", &place, value, self.rewrites, &[])?);
             rewrites.rocks.push(self.side(Side::Rocks, "rewrite", &rocks, value, self.rewrites, &[])?);
         }
+        let mut sustained = Rounds::default();
+        let operations = if self.sustained == 0 { self.keys } else { self.sustained };
+        for _ in 0..self.rounds {
+            sustained.ours.push(self.side(Side::Ours, "sustain", &place, value, operations, &[])?);
+            sustained.rocks.push(self.side(Side::Rocks, "sustain", &rocks, value, operations, &[])?);
+        }
         let (ours, theirs) = (rate(&reads.ours), rate(&reads.rocks));
         row("random read, 32 in flight", "1/s", Goal::TimesAtLeast(1.3), &ours, &theirs, ROCKS);
         row("random read, 32 in flight, beside fio", "1/s", Goal::TimesAtLeast(0.95), &ours, &fio, "fio");
@@ -179,7 +189,14 @@ impl Run {
         row("rewrite at random, batches of 1,000", "1/s", Goal::TimesAtLeast(1.0), &ours, &theirs, ROCKS);
         let amplification: Vec<f64> = rewrites.ours.iter().map(|figure| figure.amplification).collect();
         row("rewrite at random, write amplification", "", Goal::AtMost(4.0), &amplification, &[], "");
-        let all = reads.ours.iter().chain(&scans.ours).chain(&rewrites.ours);
+        let (ours, theirs) = (rate(&sustained.ours), rate(&sustained.rocks));
+        row("rewrite at random, sustained", "1/s", Goal::TimesAtLeast(1.0), &ours, &theirs, ROCKS);
+        let amplification =
+            |figures: &[Figure]| figures.iter().map(|figure| figure.amplification).collect::<Vec<_>>();
+        let (ours, theirs) = (amplification(&sustained.ours), amplification(&sustained.rocks));
+        let goal = Goal::TimesAtMost(1.0);
+        row("rewrite at random, sustained, write amplification", "", goal, &ours, &theirs, ROCKS);
+        let all = reads.ours.iter().chain(&scans.ours).chain(&rewrites.ours).chain(&sustained.ours);
         memory.extend(all.map(|figure| figure.memory as f64 / 1048576.0));
         let most = memory.iter().copied().fold(0.0, f64::max);
         row("peak memory", "MiB", Goal::AtMost(128.0 + 64.0), &[most], &[], "");

@@ -16,6 +16,8 @@ pub enum Kind {
     Scan,
     /// Random keys written anew, batches of 1,000.
     Rewrite,
+    /// The same, and until the upkeep that it causes is done.
+    Sustain,
 }
 
 /// One run of one side.
@@ -45,6 +47,9 @@ pub struct Task {
     /// Partitions.
     #[arg(long, default_value_t = 4)]
     pub partitions: u32,
+    /// Shards of our side, which share the cache; 0 for as many as suit the task.
+    #[arg(long, default_value_t = 0)]
+    pub shards: usize,
     /// Append mode, of our side.
     #[arg(long)]
     pub append: bool,
@@ -55,6 +60,9 @@ pub struct Task {
 pub struct Figure {
     /// Operations or entries a second.
     pub rate: f64,
+    /// What that took.
+    #[serde(default)]
+    pub seconds: f64,
     /// The 99th percentile of their latency, microseconds.
     pub p99_us: f64,
     /// Bytes written for each byte of key and value.

@@ -55,6 +55,7 @@ pub fn run(task: &Task) -> Done<Figure> {
         Kind::Read | Kind::Cached => read(&db, task)?,
         Kind::Scan => scan(&db, task)?,
         Kind::Rewrite => rewrite(&db, task)?,
+        Kind::Sustain => sustain(&db, task)?,
     };
     figure.memory = memory_peak();
     Ok(figure)
@@ -75,6 +76,45 @@ fn rewrite(db: &DB, task: &Task) -> Done<Figure> {
         let mut random = Random(17 + u64::from(partition) * 1_000_003 + batch * 7);
         (batch < batches).then(|| (0..BATCH).map(|_| (partition, random.below(each))).collect())
     })
+}
+
+/// Rewrites until the last compaction that they cause has ended; what the process wrote meanwhile is counted.
+fn sustain(db: &DB, task: &Task) -> Done<Figure> {
+    let before = written()?;
+    let start = Instant::now();
+    let figure = rewrite(db, task)?;
+    let entries = figure.rate * figure.seconds;
+    db.flush()?;
+    wait_for_compactions(db)?;
+    let rate = entries / start.elapsed().as_secs_f64();
+    let users = entries * (task.value + 16) as f64;
+    Ok(Figure { rate, amplification: (written()? - before) as f64 / users, ..figure })
+}
+
+/// Waits until RocksDB sees nothing to compact and nothing runs. The binding has no call that waits for what is queued.
+fn wait_for_compactions(db: &DB) -> Done<()> {
+    loop {
+        let mut busy = 0;
+        for property in [
+            "rocksdb.num-running-compactions",
+            "rocksdb.compaction-pending",
+            "rocksdb.num-running-flushes",
+            "rocksdb.mem-table-flush-pending",
+        ] {
+            busy += db.property_int_value(property)?.unwrap_or(0);
+        }
+        if busy == 0 {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+/// Bytes that this process has had written to disks.
+fn written() -> Done<u64> {
+    let io = std::fs::read_to_string("/proc/self/io")?;
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    Ok(line.ok_or("/proc/self/io does not say what was written")?.parse()?)
 }
 
 /// A thread a partition; each batch is safe when its write returns, as ours is.
@@ -110,7 +150,7 @@ fn write(
     let seconds = start.elapsed().as_secs_f64();
     match failed.into_inner() {
         Ok(Some(error)) => Err(error.into()),
-        _ => Ok(Figure { rate: entries.into_inner() as f64 / seconds, ..Figure::default() }),
+        _ => Ok(Figure { rate: entries.into_inner() as f64 / seconds, seconds, ..Figure::default() }),
     }
 }
 

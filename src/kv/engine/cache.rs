@@ -93,12 +93,15 @@ impl Cache {
 
     /// Keeps a page, in the place of another if it must be, or not at all if all are held.
     pub fn insert(&mut self, key: Key, page: Rc<Buffer>, index: bool) {
-        self.remove(key);
+        let most = if index { INDEX_CREDIT } else { DATA_CREDIT };
+        let frame = Frame { key, page: Some(page), credit: most, most };
+        if let Some(place) = self.places.get(&key) {
+            self.frames[*place as usize] = frame;
+            return;
+        }
         if self.len() >= self.limit && !self.evict() {
             return;
         }
-        let most = if index { INDEX_CREDIT } else { DATA_CREDIT };
-        let frame = Frame { key, page: Some(page), credit: most, most };
         let place = match self.free.pop() {
             Some(place) => {
                 self.frames[place as usize] = frame;

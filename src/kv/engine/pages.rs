@@ -368,7 +368,7 @@ impl Pages {
 
     /// A page is being written anew: what was known of it is wrong, and it may be read soon.
     pub fn written(&self, key: Key, page: &[u8]) {
-        self.forget(key);
+        self.stop_loading(key);
         let index = page.get(8).is_some_and(|kind| *kind <= 1);
         if (index || self.data_too)
             && let Ok(mut buffer) = self.buffer()
@@ -376,12 +376,21 @@ impl Pages {
         {
             buffer[..page.len()].copy_from_slice(page);
             self.keep(key, &Rc::new(buffer));
+            return;
         }
+        self.cache.borrow_mut().remove(key);
     }
 
     /// Forgets a page. Whoever still reads it has it read again.
     pub fn forget(&self, key: Key) {
         self.cache.borrow_mut().remove(key);
+        self.stop_loading(key);
+    }
+
+    fn stop_loading(&self, key: Key) {
+        if self.loading.borrow().is_empty() {
+            return;
+        }
         let loading = self.loading.borrow_mut().remove(&key);
         if loading.is_some_and(|(loading, _)| loading.ahead) {
             self.came_for();
