@@ -46,16 +46,18 @@ func (s *Session) readInto(ctx context.Context, fileID string, o *NeedleOptions,
 		text = append(append(text, "?jwt="...), o.Token...)
 	}
 	flags := o.flags()
+	var m manner
 	if p.number != 0 {
 		text, flags = appendPlace(text, p), flags|readPlaced|readUnchecked
 	} else if p.length >= fileLeast && s.checksHere(ctx) {
 		flags |= readUnchecked
+		m.counted = p.memory
 	}
 	r := request{op: opCall, region: methodNeedle, compare: uint64(flags), buffer: p.buffer, bufferOffset: uint64(p.offset),
 		length: uint64(p.length)}
 	r.regionOffset, r.operand = o.part()
 	r.timeoutUS = timeLeft(ctx)
-	end, err := s.one(ctx, "call", &r, text)
+	end, err := s.special(ctx, "call", &r, text, m)
 	if err != nil {
 		if failed, ok := err.(*Error); ok && (end.status == StatusQueueFull || end.status == StatusBusy) {
 			failed.RetryAfter = time.Duration(end.detail) * time.Microsecond
@@ -106,15 +108,27 @@ func placedNeedle(end *result, o *NeedleOptions, p *place) (n Needle, err error)
 		}
 		n.Length = int(length)
 	}
-	if flags&needleUnchecked != 0 && !isNeedle(uint32(known>>32), p.memory[:n.Length]) {
+	if flags&needleUnchecked != 0 && !isSum(uint32(known>>32), end.sumOf(p.memory[:n.Length])) {
 		return Needle{}, fail("read needle", StatusCorrupted)
 	}
 	return n, nil
 }
 
-// isNeedle says whether a needle's checksum, raw or masked, is that of its data.
+// sumOf is the checksum of the data that the request brought.
+func (r *result) sumOf(data []byte) uint32 {
+	if r.counts {
+		return r.sum
+	}
+	return crc32.Checksum(data, castagnoli)
+}
+
+// isNeedle says whether a needle's checksum is that of its data.
 func isNeedle(checksum uint32, data []byte) bool {
-	sum := crc32.Checksum(data, castagnoli)
+	return isSum(checksum, crc32.Checksum(data, castagnoli))
+}
+
+// isSum says whether a needle's checksum is this one, raw or masked.
+func isSum(checksum, sum uint32) bool {
 	return sum == checksum || bits.RotateLeft32(sum, 17)+0xa282ead8 == checksum
 }
 

@@ -103,3 +103,24 @@ fn values_of_0_bytes_to_64_mebibytes() {
         }
     }
 }
+
+#[test]
+fn many_that_make_a_store_at_once_all_have_it() {
+    for _ in 0..20 {
+        let folder = Folder::new();
+        let options = in_folder(&folder);
+        let barrier = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                let (options, barrier) = (options.clone(), &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    Store::create(options).unwrap();
+                });
+            }
+        });
+        let there: Vec<_> =
+            std::fs::read_dir(folder.0.join("store")).unwrap().map(|entry| entry.unwrap()).collect();
+        assert_eq!(there.len(), 1, "{there:?}");
+    }
+}

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The file in a store path that records options.
 pub const RECORD: &str = "CURRENT_TERM_rde-options_0";
@@ -25,17 +26,23 @@ pub fn text(options: &Options) -> String {
     text
 }
 
-/// Records the options of a new store in one of its paths.
+/// Records the options of a new store in one of its paths. Others may do the same just now.
 pub fn record(path: &Path, options: &Options) -> Result<()> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
     let text = text(options);
-    let (file, temporary) = (path.join(RECORD), path.join(format!("{RECORD}.tmp")));
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let (file, temporary) =
+        (path.join(RECORD), path.join(format!("{RECORD}.tmp-{}-{number}", std::process::id())));
     let written = File::create(&temporary).and_then(|mut out| {
         out.write_all(text.as_bytes())?;
         out.sync_data()?;
         std::fs::rename(&temporary, &file)?;
         File::open(path)?.sync_all()
     });
-    written.map_err(|error| Error::os(&file.display().to_string(), &error))
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(&temporary);
+        Error::os(&file.display().to_string(), &error)
+    })
 }
 
 /// Compares the options with what a store path has on record, if it has.

@@ -1,4 +1,4 @@
-//! Our side: one shard, everything through the submission queue.
+//! Our side: everything through the submission queue.
 
 use crate::measure::{Figure, Kind, Random, Task, key, memory_peak, value};
 use hdrhistogram::Histogram;
