@@ -49,9 +49,12 @@ impl Inbox {
 pub type Started = Result<(Arc<Event>, Backend)>;
 
 /// Requests that are taken, and tasks that are run, before the disk is turned: few while the disk is busy, because what
-/// it has to do next waits for the end of the round and it would be idle meanwhile.
+/// it has to do next waits for the end of the round and it would be idle meanwhile. One while most reads need it.
 const ROUND: usize = 32;
 const BUSY_ROUND: usize = 4;
+/// That is three in four of those of late.
+const MOST: usize = ALL / 4 * 3;
+const ALL: usize = 1 << 10;
 /// Rounds without anything for the disk after which it is not busy.
 const CALM: u32 = 64;
 /// Longest sleep. Nothing needs it; it bounds what a lost wake-up could cost.
@@ -80,12 +83,15 @@ pub fn run(
     let mut writes = Tasks::new(shard.options.writes + UPKEEP);
     let mut upkeep_due = Instant::now() + shard.options.upkeep_interval;
     let (mut idle_since, mut calm) = (None, 0u32);
+    // How many of all reads of late were not answered from memory.
+    let mut missing = 0;
     loop {
         let closed = inbox.closed.load(Ordering::SeqCst);
         shard.closing.set(closed);
         // A disk that has just ended all it had is waiting for more.
         calm = if disk.is_idle() { calm.saturating_add(1) } else { 0 };
-        let round = if calm > CALM { ROUND } else { BUSY_ROUND };
+        let busy = if missing > MOST { 1 } else { BUSY_ROUND };
+        let round = if calm > CALM { ROUND } else { busy };
         // What has ended goes first: its answers bring the next requests, which are then started just before the disk is
         // turned.
         let mut did = reads.run(round) + writes.run(round);
@@ -101,6 +107,9 @@ pub fn run(
             }
         }
         did += taken;
+        if let Some(missed) = (ALL * started).checked_div(taken) {
+            missing = (missing * 15 + missed) / 16;
+        }
         // Upkeep that is not under way keeps its places.
         let kept = UPKEEP - shard.chores.get().min(UPKEEP);
         while !closed && writes.room() > kept {
