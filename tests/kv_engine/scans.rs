@@ -111,8 +111,10 @@ fn what_was_read_ahead_is_not_read_again(io: Choice) {
         let (found, pieces) = side_by_side(&engine, readers, max_bytes);
         assert_eq!(found, KEYS as usize * readers.len());
         let (read, there) = (engine.stats().pages_read - before, pages * readers.len() as u64 / 4);
-        // A piece begins in a page that the one before ended in, and finds its way to it over two others at most.
-        assert!(read <= there + 3 * pieces, "{read} pages read of {there}, in {pieces} pieces");
+        // A piece begins in a page that the one before ended in, and finds its way to it over two others at most. Of several
+        // readers one may be kept from the processor until it seems to have stopped.
+        let late = if readers.len() > 1 { there / 10 } else { 0 };
+        assert!(read <= there + 3 * pieces + late, "{read} pages read of {there}, in {pieces} pieces");
     }
 }
 

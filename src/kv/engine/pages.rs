@@ -19,8 +19,9 @@ use std::task::{Context, Poll, Waker};
 
 /// Pages that were read ahead and not asked for yet, at most.
 pub const AHEAD: usize = 512;
-/// Pages that others ask for until who had one read ahead has stopped early.
-const STALE: u64 = 2 * AHEAD as u64;
+/// Pages that are asked for until who had one read ahead has stopped early: several readers with a slow taker of their answers
+/// come to a third of it.
+const STALE: u64 = 8 * AHEAD as u64;
 /// Bytes of neighbouring pages that are read together.
 const STRETCH: usize = 128 << 10;
 /// Longest write that has memory of the shard's, in bytes, and how many of them.
