@@ -155,7 +155,11 @@ impl Reactor {
     fn begin_handshake(&mut self, listener: u32, socket: OwnedFd, road: Road, local: bool) {
         let config = &self.core.shared.config;
         self.core.shared.counters.accepted.add(1);
-        if road == Road::Tcp && socket::tune_tcp(&socket, config.keepalive).is_err() {
+        let tune = || {
+            socket::restore_congestion(&socket)?;
+            socket::tune_tcp(&socket, config.keepalive)
+        };
+        if road == Road::Tcp && tune().is_err() {
             return;
         }
         let timeout = config.handshake_timeout;

@@ -222,7 +222,7 @@ impl Dial {
     /// Connects to the next candidate that lets us.
     fn connect_next(&mut self, core: &mut Core, id: u32) -> Outcome {
         while let Some(target) = self.candidates.pop_front() {
-            match socket::start_connect(&target) {
+            match socket::start_connect(&target, false) {
                 Ok(Connecting::Done(socket)) => return self.greet(socket, core, id, false),
                 Ok(Connecting::Pending(socket)) => {
                     let wanted = Interest { token: Token::new(Part::Dial, id), read: false, write: true };

@@ -128,7 +128,7 @@ fn remove_dead(path: &Path, address: &Address) -> Result<()> {
 }
 
 fn is_dead(path: &Path) -> bool {
-    match Target::path(path).and_then(|target| socket::start_connect(&target)) {
+    match Target::path(path).and_then(|target| socket::start_connect(&target, false)) {
         Err(errno) => errno == Errno::CONNREFUSED,
         Ok(Connecting::Done(_) | Connecting::Pending(_) | Connecting::Busy) => false,
     }

@@ -44,14 +44,17 @@ pub(super) enum Connecting {
     Busy,
 }
 
-/// Begins to connect.
-pub(super) fn start_connect(target: &Target) -> rustix::io::Result<Connecting> {
+/// Begins to connect; `here`: to this host, without pacing.
+pub(super) fn start_connect(target: &Target, here: bool) -> rustix::io::Result<Connecting> {
     let family = match target {
         Target::Tcp(SocketAddr::V4(_)) => AddressFamily::INET,
         Target::Tcp(SocketAddr::V6(_)) => AddressFamily::INET6,
         Target::Unix(_) => AddressFamily::UNIX,
     };
     let socket = stream(family)?;
+    if here {
+        leave_unpaced(&socket);
+    }
     let result = match target {
         Target::Tcp(addr) => connect(&socket, addr),
         Target::Unix(addr) => connect(&socket, addr),
@@ -84,18 +87,31 @@ pub(super) fn tune_tcp(socket: &OwnedFd, keepalive: Duration) -> rustix::io::Res
 /// read for a while, because its owner computes, must not end it.
 pub(super) fn tune_stream(socket: &OwnedFd) -> rustix::io::Result<()> {
     sockopt::set_tcp_nodelay(socket, true)?;
-    sockopt::set_tcp_user_timeout(socket, 0)?;
-    if stays_here(socket) {
-        // BBR, a common default, paces with timers, which halves what a host moves to itself. Always there; where it is not
-        // allowed, the default stays.
-        let _ = sockopt::set_tcp_congestion(socket, "reno");
+    sockopt::set_tcp_user_timeout(socket, 0)
+}
+
+/// Paces nothing and knows no timers; every kernel has it.
+const UNPACED: &str = "reno";
+
+/// BBR, a common default, paces with timers, which halves what a host moves to itself. A socket that was connected with it is
+/// paced for good, whatever it is given later, so that it must not have it even once: those that are accepted get what their
+/// listener has. Where this is not allowed, the default stays.
+fn leave_unpaced(socket: &OwnedFd) {
+    let _ = sockopt::set_tcp_congestion(socket, UNPACED);
+}
+
+/// Gives a socket that was accepted from another host the congestion control that it would have had.
+pub(super) fn restore_congestion(socket: &OwnedFd) -> rustix::io::Result<()> {
+    if stays_here(addresses(socket)) || sockopt::tcp_congestion(socket)? != UNPACED {
+        return Ok(());
     }
-    Ok(())
+    let default = sockopt::tcp_congestion(stream(AddressFamily::INET)?)?;
+    if default == UNPACED { Ok(()) } else { sockopt::set_tcp_congestion(socket, &default) }
 }
 
 /// Whether both ends have one address: nothing between them can be congested.
-fn stays_here(socket: &OwnedFd) -> bool {
-    matches!(addresses(socket), (Some(ours), Some(theirs)) if ours.ip() == theirs.ip())
+pub(super) fn stays_here(ends: (Option<SocketAddr>, Option<SocketAddr>)) -> bool {
+    matches!(ends, (Some(ours), Some(theirs)) if ours.ip() == theirs.ip())
 }
 
 /// A listening TCP socket.
@@ -107,6 +123,7 @@ pub(super) fn listen_tcp(addr: SocketAddr) -> rustix::io::Result<OwnedFd> {
     if addr.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
+    leave_unpaced(&socket);
     bind(&socket, &addr)?;
     listen(&socket, BACKLOG)?;
     Ok(socket)
@@ -145,23 +162,57 @@ fn stream(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{TcpListener, TcpStream};
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::net::accept;
+
+    fn dialled(to: SocketAddr, here: bool) -> OwnedFd {
+        match start_connect(&Target::Tcp(to), here).unwrap() {
+            Connecting::Done(socket) | Connecting::Pending(socket) => socket,
+            Connecting::Busy => panic!("nobody else dials it"),
+        }
+    }
 
     #[test]
     #[cfg_attr(miri, ignore = "system calls")]
-    fn a_stream_within_the_host_is_not_paced() {
+    fn what_stays_on_the_host_is_never_paced() {
         let allowed = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_allowed_congestion_control");
-        let allowed = allowed.is_ok_and(|names| names.split_whitespace().any(|name| name == "reno"));
+        let allowed = allowed.is_ok_and(|names| names.split_whitespace().any(|name| name == UNPACED));
+        let default = sockopt::tcp_congestion(stream(AddressFamily::INET).unwrap()).unwrap();
+        let expected = if allowed { UNPACED } else { &default };
         for address in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(listener) = TcpListener::bind(address) else { continue };
-            let dialled = OwnedFd::from(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
-            let accepted = OwnedFd::from(listener.accept().unwrap().0);
-            let default = sockopt::tcp_congestion(&dialled).unwrap();
-            for socket in [dialled, accepted] {
-                tune_stream(&socket).unwrap();
-                let expected = if allowed { "reno" } else { &default };
+            let Ok(listener) = listen_tcp(address.parse().unwrap()) else { continue };
+            // Also who accepts: what it was given after it was connected would not help.
+            assert_eq!(sockopt::tcp_congestion(&listener).unwrap(), expected, "{address}");
+            let to = addresses(&listener).0.unwrap();
+            let ours = dialled(to, true);
+            wait(&listener);
+            let theirs = accept(&listener).unwrap();
+            restore_congestion(&theirs).unwrap();
+            for socket in [ours, theirs] {
                 assert_eq!(sockopt::tcp_congestion(&socket).unwrap(), expected, "{address}");
             }
         }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "system calls")]
+    fn what_comes_from_elsewhere_has_the_default() {
+        let default = sockopt::tcp_congestion(stream(AddressFamily::INET).unwrap()).unwrap();
+        // All of 127/8 is this host's, but the two ends have different addresses.
+        let listener = listen_tcp("127.0.0.2:0".parse().unwrap()).unwrap();
+        let elsewhere = stream(AddressFamily::INET).unwrap();
+        bind(&elsewhere, &"127.0.0.3:0".parse::<SocketAddr>().unwrap()).unwrap();
+        let to = addresses(&listener).0.unwrap();
+        assert!(matches!(connect(&elsewhere, &to), Ok(()) | Err(Errno::INPROGRESS)));
+        wait(&listener);
+        let theirs = accept(&listener).unwrap();
+        restore_congestion(&theirs).unwrap();
+        assert_eq!(sockopt::tcp_congestion(&theirs).unwrap(), default);
+        assert_eq!(sockopt::tcp_congestion(dialled(to, false)).unwrap(), default);
+    }
+
+    fn wait(socket: &OwnedFd) {
+        let mut ready = [PollFd::new(socket, PollFlags::IN)];
+        assert_eq!(poll(&mut ready, None).unwrap(), 1);
     }
 }

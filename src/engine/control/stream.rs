@@ -95,12 +95,12 @@ impl Reactor {
         inbox: Arc<Notices>,
         ticket: &[u8; TICKET],
     ) {
-        let to = link.peer_addr();
+        let (to, here) = (link.peer_addr(), socket::stays_here((link.local_addr(), link.peer_addr())));
         let receiver = Receiver { link, route, inbox };
         let started = Message::Stream { ticket: *ticket }.encode().and_then(|words| {
             let to =
                 to.ok_or_else(|| Error::new(Status::Internal, "a stream to a peer without an address"))?;
-            let connecting = socket::start_connect(&Target::Tcp(to));
+            let connecting = socket::start_connect(&Target::Tcp(to), here);
             Ok((words, connecting.map_err(|errno| lost("connect a stream", errno))?))
         });
         match started {
