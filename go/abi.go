@@ -68,6 +68,9 @@ const (
 	eventCanceled   = 36
 	completedInline = 1 << 0
 	completedEvent  = 1 << 1
+	completedSum    = 1 << 2 // `value` is the CRC-32C of what came
+
+	requestSum = 1 << 1 // of a call: count its reply's payload, where that is cheap
 
 	workerPolled = 1 << 0
 	workerCalls  = 1 << 2

@@ -26,6 +26,8 @@ const (
 	_ = -(uintptr(unsafe.Sizeof(uintptr(0))) ^ 8)
 	_ = -(uintptr(keyBytes) ^ uintptr(C.RDE_KEY_BYTES))
 	_ = -(uintptr(inlineBytes) ^ uintptr(C.RDE_INLINE_BYTES))
+	_ = -(uintptr(completedSum) ^ uintptr(C.RDE_COMPLETION_CHECKSUM))
+	_ = -(uintptr(requestSum) ^ uintptr(C.RDE_REQUEST_CHECKSUM))
 	_ = -(uintptr(batchMax) ^ uintptr(C.RDE_BATCH_MAX))
 	_ = -(uintptr(unsafe.Offsetof(request{}.op)) ^ uintptr(unsafe.Offsetof(C.rde_request{}.op)))
 	_ = -(uintptr(unsafe.Offsetof(request{}.timeoutUS)) ^ uintptr(unsafe.Offsetof(C.rde_request{}.timeout_us)))

@@ -46,18 +46,18 @@ func (s *Session) readInto(ctx context.Context, fileID string, o *NeedleOptions,
 		text = append(append(text, "?jwt="...), o.Token...)
 	}
 	flags := o.flags()
-	var m manner
+	counted := uint16(0)
 	if p.number != 0 {
 		text, flags = appendPlace(text, p), flags|readPlaced|readUnchecked
 	} else if p.length >= fileLeast && s.checksHere(ctx) {
 		flags |= readUnchecked
-		m.counted = p.memory
+		counted = requestSum
 	}
-	r := request{op: opCall, region: methodNeedle, compare: uint64(flags), buffer: p.buffer, bufferOffset: uint64(p.offset),
+	r := request{op: opCall, flags: counted, region: methodNeedle, compare: uint64(flags), buffer: p.buffer, bufferOffset: uint64(p.offset),
 		length: uint64(p.length)}
 	r.regionOffset, r.operand = o.part()
 	r.timeoutUS = timeLeft(ctx)
-	end, err := s.special(ctx, "call", &r, text, m)
+	end, err := s.one(ctx, "call", &r, text)
 	if err != nil {
 		if failed, ok := err.(*Error); ok && (end.status == StatusQueueFull || end.status == StatusBusy) {
 			failed.RetryAfter = time.Duration(end.detail) * time.Microsecond
@@ -116,8 +116,8 @@ func placedNeedle(end *result, o *NeedleOptions, p *place) (n Needle, err error)
 
 // sumOf is the checksum of the data that the request brought.
 func (r *result) sumOf(data []byte) uint32 {
-	if r.counts {
-		return r.sum
+	if r.flags&completedSum != 0 {
+		return uint32(r.value)
 	}
 	return crc32.Checksum(data, castagnoli)
 }

@@ -1,10 +1,6 @@
 package rdmaengine
 
-import (
-	"encoding/binary"
-	"hash/crc32"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // How an operation ended.
 type result struct {
@@ -14,8 +10,6 @@ type result struct {
 	value  uint64
 	flags  uint32
 	data   [inlineBytes]byte // of a call
-	sum    uint32            // of what came to `counted`, if counts
-	counts bool
 }
 
 // statusRunning is the status of a request in a batch that has no result yet.
@@ -37,7 +31,6 @@ type op struct {
 	one        result   // of a single request
 	many       []result // of a batch, the caller's
 	session    *Session // of a dial: the session to be
-	counted    []byte   // where a single request's payload comes that is to be counted
 	wake       chan struct{}
 }
 
@@ -54,14 +47,6 @@ func (o *op) userData(at int) uint64 {
 }
 
 func (o *op) done() bool { return o.state.Load() == opDone }
-
-// count counts a payload that the exporter leaves to us, while it is in the cache of the core that received it.
-func (o *op) count(r *result) {
-	unchecked := binary.NativeEndian.Uint32(r.data[16:])&needleUnchecked != 0
-	if r.status == StatusOK && unchecked && r.length <= uint64(len(o.counted)) {
-		r.sum, r.counts = crc32.Checksum(o.counted[:r.length], castagnoli), true
-	}
-}
 
 // complete takes the end of request `at`. Who has the turn calls it.
 func (o *op) complete(at int, r result) {
@@ -104,7 +89,7 @@ func (t *table) take() *op {
 
 func (t *table) give(o *op) {
 	o.generation.Store(o.generation.Load()%(1<<generationBits-1) + 1) // never 0
-	o.many, o.session, o.counted = nil, nil, nil
+	o.many, o.session = nil, nil
 	o.state.Store(opRunning)
 	t.free = append(t.free, o)
 }

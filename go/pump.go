@@ -69,7 +69,7 @@ func (p *pump) append(r *request, text []byte) {
 func (p *pump) room(text int) bool { return p.filled < queued && p.text+text <= textBytes-8 }
 
 // start queues one request. On errFull nothing has happened.
-func (p *pump) start(r *request, text, counted []byte) (*op, error) {
+func (p *pump) start(r *request, text []byte) (*op, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closing {
@@ -82,33 +82,28 @@ func (p *pump) start(r *request, text, counted []byte) (*op, error) {
 	if o == nil {
 		return nil, errFull
 	}
-	o.left, o.counted = 1, counted
+	o.left = 1
 	r.userData = o.userData(0)
 	p.inflight.Add(1)
 	p.append(r, text)
 	return o, nil
 }
 
-// manner is what is special about waiting for an answer.
-type manner struct {
-	patience time.Duration // how long it takes to make, beside its way: so much longer than others it is polled for
-	counted  []byte        // where a needle comes that may have to be counted
-}
-
-// one does a single request from beginning to end.
-func (p *pump) one(ctx context.Context, name string, r *request, text []byte, m manner) (result, error) {
+// one does a single request from beginning to end. `patience` is how long its answer takes to make, beside its way: so much
+// longer than others it is polled for.
+func (p *pump) one(ctx context.Context, name string, r *request, text []byte, patience time.Duration) (result, error) {
 	if ctx.Err() != nil {
 		return result{}, interrupted(name, ctx)
 	}
-	o, err := p.start(r, text, m.counted)
+	o, err := p.start(r, text)
 	for err == errFull {
 		p.flush()
-		o, err = p.start(r, text, m.counted)
+		o, err = p.start(r, text)
 	}
 	if err != nil {
 		return result{}, closedFailure(name)
 	}
-	p.finish(ctx, o, 1, m.patience)
+	p.finish(ctx, o, 1, patience)
 	end := o.one
 	p.free(o)
 	if end.status < 0 {
@@ -343,9 +338,6 @@ func (p *pump) take(c *completion) {
 	r := result{status: Status(c.status), detail: c.detail, length: c.length, value: c.value}
 	if c.op == opCall {
 		r.flags, r.data = c.flags, c.data
-		if o.counted != nil {
-			o.count(&r)
-		}
 	}
 	p.end(o, at, r)
 }

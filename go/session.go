@@ -136,13 +136,13 @@ func (s *Session) closing() {
 
 // one does a request of this session.
 func (s *Session) one(ctx context.Context, name string, r *request, text []byte) (result, error) {
-	return s.special(ctx, name, r, text, manner{})
+	return s.patient(ctx, name, r, text, 0)
 }
 
-// special does a request that is waited for in a manner of its own.
-func (s *Session) special(ctx context.Context, name string, r *request, text []byte, m manner) (result, error) {
+// patient does a request whose answer takes a while to make.
+func (s *Session) patient(ctx context.Context, name string, r *request, text []byte, patience time.Duration) (result, error) {
 	r.session = s.id
-	end, err := s.pump.one(ctx, name, r, text, m)
+	end, err := s.pump.one(ctx, name, r, text, patience)
 	if err != nil {
 		err = s.because(ctx, name, end.status, err)
 	}

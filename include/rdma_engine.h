@@ -160,11 +160,17 @@
 /** Request: `data` is an array of `rde_segment` (get and put only). */
 #define RDE_REQUEST_VECTORED (1 << 0)
 
+/** Request: of a call, as RDE_CALL_CHECKSUM. */
+#define RDE_REQUEST_CHECKSUM (1 << 1)
+
 /** Completion: the message is in `data`; there is no buffer. */
 #define RDE_COMPLETION_INLINE (1 << 0)
 
 /** Completion: an event that no request asked for. */
 #define RDE_COMPLETION_EVENT (1 << 1)
+
+/** Completion: of a call, `value` is the CRC-32C of the reply's payload. */
+#define RDE_COMPLETION_CHECKSUM (1 << 2)
 
 
 
@@ -176,6 +182,12 @@
 
 /** Call, in its arguments and details: it happens once, by its slot and sequence. */
 #define RDE_CALL_ONCE (1 << 1)
+
+/**
+ * Call, in its arguments, with a buffer for the reply: count the reply's payload if it is received by the library itself
+ * (its own TCP), which is cheap. The completion says so by RDE_COMPLETION_CHECKSUM; without it nothing was counted.
+ */
+#define RDE_CALL_CHECKSUM (1 << 3)
 
 /** Call, in its details: its caller has given it up, or is gone. */
 #define RDE_CALL_CANCELED (1 << 2)
@@ -934,7 +946,7 @@ typedef struct {
 typedef struct {
     /** sizeof(rde_call_arguments). */
     uint32_t struct_size;
-    /** RDE_CALL_ONE_WAY, RDE_CALL_ONCE or 0. */
+    /** RDE_CALL_ONE_WAY, RDE_CALL_ONCE, RDE_CALL_CHECKSUM or 0. */
     uint32_t flags;
     /** The service's number of what is called. */
     uint32_t method;
@@ -2211,13 +2223,14 @@ rde_status rde_kv_info(rde_kv kv,
  * reply until the completion.
  * Completion: CALL: OK: the service answered: `detail` is its status, `length` the bytes of its payload. They are in the
  * reply's buffer, if one was given; else RDE_COMPLETION_INLINE: in `data`, and the reply's header is zero; else in the
- * buffer `value`, which is the caller's now. Unless inline, `data` is the reply's header. Otherwise: TRUNCATED: the
+ * buffer `value`, which is the caller's now. RDE_COMPLETION_CHECKSUM: `value` is the payload's CRC-32C. Unless inline, `data` is the reply's header. Otherwise: TRUNCATED: the
  * reply's buffer is too small, `length` says what is needed; UNKNOWN_METHOD; QUEUE_FULL, BUSY: the peer has too much to
  * do, or still runs the call that this one repeats: try again after `detail` microseconds; TIMED_OUT, CANCELED (also:
  * the peer released the call), CONNECTION_LOST: the call may have happened; INTERNAL: the peer's handler failed;
  * EXPIRED, WRONG_STATE: of a call that happens once: the peer does not know its slot, or its sequence is not the next.
  * ONE_WAY: it has left.
- * Returns: as `rde_worker_submit` of this one request; INVALID_ARGUMENT also for NULL, an unknown flag, a reserved field,
+ * Returns: as `rde_worker_submit` of this one request; INVALID_ARGUMENT also for NULL, an unknown flag, RDE_CALL_CHECKSUM without a
+ * reply's buffer, a reserved field,
  * pieces that are both or neither, or more than 64 KiB of copied bytes; ABI_MISMATCH: a `struct_size` of no version.
  * Threads: any, concurrently; not from a signal handler.
  * Blocks: never.

@@ -18,6 +18,7 @@
 // Of the library only: a test says what failed by panicking.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod crc32c;
 pub mod engine;
 #[doc(hidden)]
 pub mod fault;

@@ -57,11 +57,18 @@ impl Op {
 /// `Request::flags`: `data` is an array of [`Segment`]s (get and put only).
 pub const REQUEST_VECTORED: u16 = 1 << 0;
 
+/// `Request::flags` of a call with a buffer for its reply: the reply's payload is counted while it is received, where that
+/// is cheap (streams).
+pub const REQUEST_CHECKSUM: u16 = 1 << 1;
+
 /// `Completion::flags`: the message is in `data`, its length in `length`; there is no buffer.
 pub const COMPLETION_INLINE: u32 = 1 << 0;
 
 /// `Completion::flags`: an event that no request asked for.
 pub const COMPLETION_EVENT: u32 = 1 << 1;
+
+/// `Completion::flags`: `value` is the CRC-32C of the bytes that came.
+pub const COMPLETION_CHECKSUM: u32 = 1 << 2;
 
 /// Longest message that arrives inside its completion, in bytes.
 pub const INLINE_MESSAGE: usize = 24;
@@ -122,7 +129,7 @@ pub struct Completion {
     pub status: i32,
     /// Bytes moved, or the message's length.
     pub length: u64,
-    /// New handle, value before an atomic, or the buffer that holds a message.
+    /// New handle, value before an atomic, the buffer that holds a message, or a checksum.
     pub value: u64,
     /// `COMPLETION_*`.
     pub flags: u32,

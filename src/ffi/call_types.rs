@@ -41,7 +41,7 @@ pub struct rde_piece {
 pub struct rde_call_arguments {
     /// sizeof(rde_call_arguments).
     pub struct_size: u32,
-    /// RDE_CALL_ONE_WAY, RDE_CALL_ONCE or 0.
+    /// RDE_CALL_ONE_WAY, RDE_CALL_ONCE, RDE_CALL_CHECKSUM or 0.
     pub flags: u32,
     /// The service's number of what is called.
     pub method: u32,

@@ -51,10 +51,14 @@ pub const RDE_RIGHT_ATOMIC: u32 = 1 << 2;
 
 /// Request: `data` is an array of `rde_segment` (get and put only).
 pub const RDE_REQUEST_VECTORED: u16 = 1 << 0;
+/// Request: of a call, as RDE_CALL_CHECKSUM.
+pub const RDE_REQUEST_CHECKSUM: u16 = 1 << 1;
 /// Completion: the message is in `data`; there is no buffer.
 pub const RDE_COMPLETION_INLINE: u32 = 1 << 0;
 /// Completion: an event that no request asked for.
 pub const RDE_COMPLETION_EVENT: u32 = 1 << 1;
+/// Completion: of a call, `value` is the CRC-32C of the reply's payload.
+pub const RDE_COMPLETION_CHECKSUM: u32 = 1 << 2;
 
 /// Marks the length of `rde_request.data` of a call: it is an array of rde_piece, and the rest of the length its bytes.
 pub const RDE_PIECES: usize = 1 << (usize::BITS - 1);
@@ -65,6 +69,9 @@ pub const RDE_PIECES_MAX: u32 = 64;
 pub const RDE_CALL_ONE_WAY: u32 = 1 << 0;
 /// Call, in its arguments and details: it happens once, by its slot and sequence.
 pub const RDE_CALL_ONCE: u32 = 1 << 1;
+/// Call, in its arguments, with a buffer for the reply: count the reply's payload if it is received by the library itself
+/// (its own TCP), which is cheap. The completion says so by RDE_COMPLETION_CHECKSUM; without it nothing was counted.
+pub const RDE_CALL_CHECKSUM: u32 = 1 << 3;
 /// Call, in its details: its caller has given it up, or is gone.
 pub const RDE_CALL_CANCELED: u32 = 1 << 2;
 

@@ -59,6 +59,8 @@ const _: () = {
     assert!(
         RDE_INLINE_BYTES == request::INLINE_MESSAGE && RDE_COMPLETION_INLINE == request::COMPLETION_INLINE
     );
+    assert!(RDE_REQUEST_CHECKSUM == request::REQUEST_CHECKSUM);
+    assert!(RDE_COMPLETION_CHECKSUM == request::COMPLETION_CHECKSUM);
     assert!(RDE_REQUEST_VECTORED == request::REQUEST_VECTORED && RDE_BUFFER_EXPORTABLE == pool::EXPORTABLE);
     use options::{transport, way};
     assert!(RDE_TRANSPORT_SHARED == transport::SHARED && RDE_TRANSPORT_TCP == transport::TCP);

@@ -10,7 +10,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::ask::Ask;
 use super::read;
-use crate::engine::buffer::Span;
 use crate::engine::region::Region;
 use crate::rpc::{self, Lent};
 use crate::status::{Error, Result, Status};
@@ -23,9 +22,6 @@ const NEARBY: u64 = 64 << 10;
 
 /// Bytes that are read at a time, between two looks at the key: they are in a core's own cache when they are counted.
 const STEP: u64 = 256 << 10;
-
-/// Bytes that are copied at a time to be counted: they fit into the first cache.
-const COPY: usize = 8 << 10;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -163,7 +159,7 @@ impl Target {
                 return Err(cut_off());
             }
             if let Some(sum) = &mut counted {
-                count(&span, sum)?;
+                span.count(0, span.len(), sum)?;
             }
         }
         Ok(())
@@ -183,17 +179,6 @@ impl Target {
             false => Err(Error::new(Status::Corrupted, "a needle's data does not match its checksum")),
         }
     }
-}
-
-/// Counts bytes of memory that another process has, too: by copies, because no slice of it may be made.
-fn count(span: &Span, sum: &mut Sum) -> Result<()> {
-    let mut copy = [0; COPY];
-    for at in (0..span.len()).step_by(COPY) {
-        let copy = &mut copy[..COPY.min(span.len() - at)];
-        span.copy_to_slice(at as u64, copy)?;
-        sum.add(copy);
-    }
-    Ok(())
 }
 
 fn cut_off() -> Error {

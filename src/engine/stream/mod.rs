@@ -49,6 +49,8 @@ pub(super) struct Ended {
 pub(super) enum End {
     /// All of it has come or gone.
     Good,
+    /// All of it has come, and this is its CRC-32C.
+    Counted(u32),
     /// The stream has ended before.
     Lost,
     /// Its sender could not get all of it. The stream goes on.
@@ -207,12 +209,12 @@ impl Stream {
         }
     }
 
-    /// Has a payload written into `into`, which is as long; an [`Ended`] with `token` follows.
-    pub fn claim(&mut self, payload: &Payload, into: Span, token: u64) -> Result<(), Status> {
+    /// Has a payload written into `into`, which is as long; an [`Ended`] with `token` follows. `counted`: with its checksum.
+    pub fn claim(&mut self, payload: &Payload, into: Span, token: u64, counted: bool) -> Result<(), Status> {
         if self.socket.is_none() {
             return Err(Status::ConnectionLost);
         }
-        self.receiver.claim(payload, into, token, &mut self.sender)
+        self.receiver.claim(payload, into, token, counted, &mut self.sender)
     }
 
     /// The next thing that has ended.

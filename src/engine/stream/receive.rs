@@ -10,6 +10,7 @@ use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use super::send::Sender;
 use super::wire::{self, Part, Word};
 use super::{End, Ended, socket};
+use crate::crc32c::Sum;
 use crate::engine::buffer::Span;
 use crate::limits::{COMPACT_FRAME, STREAM_INPUT, STREAM_PAYLOADS};
 use crate::status::Status;
@@ -42,6 +43,8 @@ enum To {
         span: Span,
         at: usize,
         token: u64,
+        /// Of what has come, if somebody wants it.
+        sum: Option<Box<Sum>>,
     },
 }
 
@@ -215,12 +218,13 @@ impl Receiver {
         });
     }
 
-    /// Has an announced payload written into `into`, which is as long; `token` names its end.
+    /// Has an announced payload written into `into`, which is as long; `token` names its end; `counted`: it tells its checksum.
     pub fn claim(
         &mut self,
         payload: &Payload,
         into: Span,
         token: u64,
+        counted: bool,
         sender: &mut Sender,
     ) -> Result<(), Status> {
         if into.len() as u64 != payload.length || !into.is_writable() {
@@ -234,7 +238,8 @@ impl Receiver {
         };
         match incoming {
             Some(incoming) if matches!(incoming.to, To::Open(_)) => {
-                incoming.to = To::Span { span: into, at: 0, token };
+                let sum = counted.then(Box::default);
+                incoming.to = To::Span { span: into, at: 0, token, sum };
                 if payload.offered {
                     sender.say(Word::Fetch, payload.number as u32);
                 }
@@ -264,15 +269,20 @@ impl Receiver {
         self.piece -= count;
         let Some(front) = self.incoming.front_mut() else { return };
         front.rest -= count as u64;
-        if let To::Span { at, .. } = &mut front.to {
+        if let To::Span { span, at, sum, .. } = &mut front.to {
+            if let Some(sum) = sum {
+                // They are in this core's cache now.
+                let _ = span.count(*at, count, sum);
+            }
             *at += count;
         }
         if front.rest > 0 {
             return;
         }
         self.first += 1;
-        if let Some(Incoming { to: To::Span { token, .. }, .. }) = self.incoming.pop_front() {
-            ended.push_back(Ended { token, received: true, end: End::Good });
+        if let Some(Incoming { to: To::Span { token, sum, .. }, .. }) = self.incoming.pop_front() {
+            let end = sum.map_or(End::Good, |sum| End::Counted(sum.value()));
+            ended.push_back(Ended { token, received: true, end });
         }
     }
 

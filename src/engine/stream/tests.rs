@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::wire::{Comes, Word};
 use super::*;
+use crate::crc32c;
 use crate::engine::frame::{Compact, Frame, Kind};
 use crate::engine::pool::Pool;
 use crate::engine::random::Random;
@@ -63,6 +64,11 @@ fn plan(random: &mut Random) -> (Vec<usize>, bool, bool) {
     (vec![cut, length - cut], random.below(3) == 0, random.below(5) > 0)
 }
 
+/// Whether the receiver wants the checksum of payload `number`.
+fn is_counted(number: u64) -> bool {
+    number.is_multiple_of(3)
+}
+
 /// One direction: what one end sends and the other expects.
 struct Way {
     sending: Random,
@@ -107,19 +113,21 @@ impl Way {
             assert_eq!(payload.as_ref().map_or(0, Payload::length), announced as u64);
             if let Some(payload) = payload.filter(|_| wanted) {
                 let span = pool.alloc(announced as u64, 0).unwrap().whole().unwrap();
-                stream.claim(&payload, span.clone(), self.came).unwrap();
+                stream.claim(&payload, span.clone(), self.came, is_counted(self.came)).unwrap();
                 self.claimed.push_back((self.came, span));
             }
             self.came += 1;
         }
     }
 
-    fn landed(&mut self, token: u64) {
+    fn landed(&mut self, token: u64, end: End) {
         // Offers come when they were asked for, so not in the order of all frames.
         let at = self.claimed.iter().position(|(number, _)| *number == token).unwrap();
         let (number, span) = self.claimed.remove(at).unwrap();
         let bytes = bytes_of(&span);
         assert!(bytes.iter().all(|byte| *byte == number as u8), "payload {number} of {}", bytes.len());
+        let expected = if is_counted(token) { End::Counted(crc32c::crc(&bytes)) } else { End::Good };
+        assert_eq!(end, expected, "payload {number} of {}", bytes.len());
     }
 }
 
@@ -145,10 +153,10 @@ fn frames_and_payloads_of_every_length_arrive_in_order_both_ways() {
             stream.begin_turn(true);
             ways[there].take(&pool, stream);
             while let Some(ended) = stream.next_ended() {
-                assert_eq!(ended.end, End::Good);
                 if ended.received {
-                    ways[there].landed(ended.token);
+                    ways[there].landed(ended.token, ended.end);
                 } else {
+                    assert_eq!(ended.end, End::Good);
                     ways[here].gone += 1;
                 }
             }
@@ -180,7 +188,7 @@ fn a_short_frame_does_not_wait_for_a_long_payload_before_it() {
         while let Some((length, payload)) = b.next(&mut bytes) {
             match number_of(&bytes[..length]) {
                 0 => {
-                    b.claim(&payload.unwrap(), into.clone(), 20).unwrap();
+                    b.claim(&payload.unwrap(), into.clone(), 20, false).unwrap();
                     a.post(frame(1, 0).as_bytes(), Vec::new(), 0).unwrap();
                 }
                 _ => second = true,
@@ -218,7 +226,7 @@ fn a_payload_without_a_place_holds_what_is_behind_it_until_it_has_one() {
     // The first is refused, the last finds its place.
     let into = filled(&pool, 100_000, 0);
     let (_, last) = held.pop().unwrap();
-    b.claim(&last.unwrap(), into.clone(), 30).unwrap();
+    b.claim(&last.unwrap(), into.clone(), 30, false).unwrap();
     held.clear();
     run(&mut a, &mut b, |_, b| b.next(&mut bytes).is_none() && b.has_ended());
     assert_eq!(b.next_ended(), Some(Ended { token: 30, received: true, end: End::Good }));
@@ -239,7 +247,7 @@ fn an_offer_holds_nothing_up_until_somebody_has_a_place_for_it() {
     run(&mut a, &mut b, |_, b| {
         while let Some((length, payload)) = b.next(&mut bytes) {
             match number_of(&bytes[..length]) {
-                2 => b.claim(&payload.unwrap(), behind.clone(), 20).unwrap(),
+                2 => b.claim(&payload.unwrap(), behind.clone(), 20, false).unwrap(),
                 _ => held.push(payload.unwrap()),
             }
         }
@@ -249,7 +257,7 @@ fn an_offer_holds_nothing_up_until_somebody_has_a_place_for_it() {
     assert!(bytes_of(&behind).iter().all(|byte| *byte == 9));
     // The second is wanted, the first is not: for its sender it has gone.
     let into = filled(&pool, 3 << 20, 0);
-    b.claim(&held[1], into.clone(), 30).unwrap();
+    b.claim(&held[1], into.clone(), 30, false).unwrap();
     held.clear();
     let mut gone = Vec::new();
     run(&mut a, &mut b, |a, b| {
@@ -274,7 +282,7 @@ fn the_end_ends_what_was_under_way_on_both_sides() {
     a.post(frame(0, 64 << 20).as_bytes(), vec![filled(&pool, 64 << 20, 1)], 10).unwrap();
     let mut bytes = [0; COMPACT_FRAME];
     run(&mut a, &mut b, |_, b| match b.next(&mut bytes) {
-        Some((_, payload)) => b.claim(&payload.unwrap(), into.clone(), 20).is_ok(),
+        Some((_, payload)) => b.claim(&payload.unwrap(), into.clone(), 20, false).is_ok(),
         None => false,
     });
     a.close();
@@ -360,7 +368,9 @@ fn what_waits_is_bounded() {
     stream.begin_turn(false);
     let (length, payload) = stream.next(&mut bytes).unwrap();
     assert_eq!(number_of(&bytes[..length]), 5);
-    stream.claim(&payload.unwrap(), into.clone(), 1).unwrap();
-    assert!(stream.next(&mut bytes).is_none() && stream.has_ended());
+    stream.claim(&payload.unwrap(), into.clone(), 1, true).unwrap();
+    assert!(stream.next(&mut bytes).is_none());
+    let end = End::Counted(crc32c::crc(b"abc"));
+    assert_eq!(stream.next_ended(), Some(Ended { token: 1, received: true, end }));
     assert_eq!(bytes_of(&into), b"abc");
 }

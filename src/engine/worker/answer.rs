@@ -143,7 +143,9 @@ impl Core {
         data: Data,
         span: crate::engine::buffer::Span,
     ) {
-        let started = self.fabrics.receive(fabric, data, span, Token::Op(id));
+        let call = self.ops.get(id).and_then(|pending| pending.call.as_ref());
+        let counted = call.is_some_and(|call| call.wants_sum());
+        let started = self.fabrics.receive(fabric, data, span, Token::Op(id), counted);
         let Some(pending) = self.ops.get_mut(id) else { return };
         pending.pinned = true;
         match started {
@@ -192,6 +194,9 @@ impl Core {
         let Some(pending) = self.ops.get_mut(id) else { return };
         pending.held = pending.held.saturating_sub(1);
         let received = ended.kind == crate::ucx::Kind::Receive;
+        if let (Some(call), Some(sum)) = (&mut pending.call, ended.sum) {
+            call.counted(sum);
+        }
         let end = match &ended.status {
             Err(status) => Some(lost(status)),
             Ok(()) if pending.way == way::RMA => {

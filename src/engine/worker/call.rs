@@ -16,7 +16,9 @@ use crate::engine::call::{HEADER, Header, ONCE, Once, Piece, Source, gather};
 use crate::engine::frame::{Compact, FLAG_ONCE, FLAG_REFUSED, Frame, Kind};
 use crate::engine::info::SessionState;
 use crate::engine::pool::UNINITIALISED;
-use crate::engine::request::{COMPLETION_INLINE, Completion, INLINE_MESSAGE, Op, Request};
+use crate::engine::request::{
+    COMPLETION_CHECKSUM, COMPLETION_INLINE, Completion, INLINE_MESSAGE, Op, REQUEST_CHECKSUM, Request,
+};
 use crate::limits::COMPACT_FRAME;
 use crate::status::Status;
 use crate::telemetry::Count;
@@ -33,6 +35,20 @@ pub(in crate::engine) struct Outgoing {
     status: i32,
     reply: Header,
     landed: Landed,
+    /// Whether the reply's payload is to be counted, and what that gave.
+    sum: Option<Option<u32>>,
+}
+
+impl Outgoing {
+    /// Whether the reply's payload is to be counted while it is received.
+    pub(super) fn wants_sum(&self) -> bool {
+        self.sum.is_some()
+    }
+
+    /// The reply's payload has been counted.
+    pub(super) fn counted(&mut self, sum: u32) {
+        self.sum = Some(Some(sum));
+    }
 }
 
 /// Where a reply's payload is.
@@ -52,7 +68,8 @@ impl Work {
         if request.buffer != 0 {
             self.local = Local::Span(span(request.buffer, request.buffer_offset, request.length)?);
         }
-        let stray = request.buffer == 0 && (request.buffer_offset != 0 || request.length != 0);
+        let counted = request.flags & REQUEST_CHECKSUM != 0;
+        let stray = request.buffer == 0 && (request.buffer_offset != 0 || request.length != 0 || counted);
         if stray || self.op == Op::OneWay && (request.buffer != 0 || once.is_some()) {
             return Err(Status::InvalidArgument);
         }
@@ -68,8 +85,18 @@ impl Work {
         self.length = length;
         let timeout_us = request.timeout_us;
         let (status, reply, landed) = (0, Header::default(), Landed::There);
-        self.call =
-            Some(Box::new(Outgoing { method, header, once, timeout_us, payload, status, reply, landed }));
+        let sum = counted.then_some(None);
+        self.call = Some(Box::new(Outgoing {
+            method,
+            header,
+            once,
+            timeout_us,
+            payload,
+            status,
+            reply,
+            landed,
+            sum,
+        }));
         Ok(())
     }
 }
@@ -78,16 +105,17 @@ impl Core {
     /// Sends a call that is short at once, without its becoming work first. For anything else, and anything wrong,
     /// `false`: the long way finds the words.
     pub(super) fn call_request(&mut self, worker: &Worker, request: &Request<'_>) -> bool {
-        if request.op != Op::Call as u16 || request.flags != 0 {
+        if request.op != Op::Call as u16 || request.flags & !REQUEST_CHECKSUM != 0 {
             return false;
         }
+        let counted = request.flags & REQUEST_CHECKSUM != 0;
         let mut gathered = [0; COMPACT_FRAME];
         let data = short_bytes(request, &mut gathered);
         let (Some(data), Some((method, header, None))) = (data, request.call_parts()) else {
             return false;
         };
         let local = match request.buffer {
-            0 if (request.buffer_offset, request.length) == (0, 0) => Local::None,
+            0 if (request.buffer_offset, request.length, counted) == (0, 0, false) => Local::None,
             0 => return false,
             _ => match span(request.buffer, request.buffer_offset, request.length) {
                 Ok(span) => Local::Span(span),
@@ -113,7 +141,8 @@ impl Core {
         }
         self.context.touch(&session);
         let heard = session.is_heard();
-        let pending = Pending { local, ..Pending::new(request.user_data, Op::Call, session) };
+        let call = counted.then(|| Box::new(Outgoing { sum: Some(None), ..Outgoing::default() }));
+        let pending = Pending { local, call, ..Pending::new(request.user_data, Op::Call, session) };
         self.track(pending, request.timeout_us);
         match self.send_compact(fabric, endpoint, Token::Op(id), heard) {
             Ok(Started::Done) => {}
@@ -370,6 +399,10 @@ impl Core {
             }
             Landed::Buffer(buffer) if good => completion.value = buffer.id(),
             Landed::Buffer(buffer) => drop(self.context.release_buffer(&buffer)),
+            Landed::There if good && let Some(Some(sum)) = call.sum => {
+                completion.flags |= COMPLETION_CHECKSUM;
+                completion.value = sum.into();
+            }
             _ => {}
         }
         self.announce(completion);

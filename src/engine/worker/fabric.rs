@@ -46,6 +46,8 @@ pub(super) struct Ended {
     pub kind: ucx::Kind,
     pub status: std::result::Result<(), UcsStatus>,
     pub value: u64,
+    /// CRC-32C of what came, where somebody wanted it.
+    pub sum: Option<u32>,
 }
 
 struct Fabric {
@@ -321,6 +323,7 @@ impl Fabrics {
             kind: done.kind,
             status: done.status,
             value: done.value,
+            sum: None,
         })
     }
 

@@ -259,7 +259,7 @@ impl Core {
             Data::Rendezvous(_) => {
                 self.mark(&call, MOVING);
                 let id = self.incoming.insert(Incoming::Call(call, buffer));
-                match self.fabrics.receive(fabric, data, span, Token::Incoming(id)) {
+                match self.fabrics.receive(fabric, data, span, Token::Incoming(id), false) {
                     Ok(Started::Pending) => {}
                     Ok(Started::Done) => self.incoming_done(id, true),
                     Err(_) => self.incoming_done(id, false),

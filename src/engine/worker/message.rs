@@ -250,7 +250,7 @@ impl Core {
                     let _ = span.copy_from_slice(0, &eager);
                 } else {
                     let id = self.incoming.insert(Incoming::Message { buffer, peer, channel });
-                    match self.fabrics.receive(fabric, data, span, Token::Incoming(id)) {
+                    match self.fabrics.receive(fabric, data, span, Token::Incoming(id), false) {
                         Ok(Started::Pending) => return Ok(Arriving::Moving(id)),
                         Ok(Started::Done) => {}
                         Err(_) => self.break_peer(peer, Status::ConnectionLost),

@@ -88,7 +88,7 @@ impl Core {
 
     fn put_by_rendezvous(&mut self, fabric: u64, peer: u64, frame: &Frame, data: Data, span: Span) {
         let id = self.incoming.insert(Incoming::Put { peer, frame: *frame });
-        let status = match self.fabrics.receive(fabric, data, span, Token::Incoming(id)) {
+        let status = match self.fabrics.receive(fabric, data, span, Token::Incoming(id), false) {
             Ok(Started::Pending) => return,
             Ok(Started::Done) => Status::Ok,
             Err(status) => status,

@@ -6,7 +6,7 @@ use crate::engine::buffer::Span;
 use crate::engine::file::FileRange;
 use crate::engine::handle;
 use crate::engine::region::Region;
-use crate::engine::request::{Op, REQUEST_VECTORED, Request, Segment};
+use crate::engine::request::{Op, REQUEST_CHECKSUM, REQUEST_VECTORED, Request, Segment};
 use crate::engine::session::Session;
 use crate::limits;
 use crate::status::Status;
@@ -87,7 +87,12 @@ impl Work {
         let data = if is_call { Some(&[][..]) } else { request.data.get() };
         let data = data.ok_or(Status::InvalidArgument)?;
         let vectored = request.flags & REQUEST_VECTORED != 0;
-        if request.flags & !REQUEST_VECTORED != 0 || (vectored && !matches!(op, Op::Get | Op::Put)) {
+        let known = match op {
+            Op::Get | Op::Put => REQUEST_VECTORED,
+            Op::Call => REQUEST_CHECKSUM,
+            _ => 0,
+        };
+        if request.flags & !known != 0 {
             return Err(Status::InvalidArgument);
         }
         let mut work = Work {

@@ -148,13 +148,14 @@ impl Fabrics {
         Ok(Started::Pending)
     }
 
-    /// Fetches what a sender holds.
+    /// Fetches what a sender holds; a stream tells its checksum if it is to be `counted`.
     pub fn receive(
         &mut self,
         fabric: u64,
         data: Data,
         into: Span,
         token: Token,
+        counted: bool,
     ) -> std::result::Result<Started, Status> {
         let Data::Rendezvous(held) = data else { return Err(Status::Internal) };
         match (&mut self.list.get_mut(fabric).ok_or(Status::ConnectionLost)?.carrier, held) {
@@ -163,7 +164,7 @@ impl Fabrics {
             }
             (Carrier::Stream(stream), Rendezvous::Stream(payload)) => {
                 self.streams.touch(fabric);
-                stream.claim(&payload, into, token.pack()).map(|()| Started::Pending)
+                stream.claim(&payload, into, token.pack(), counted).map(|()| Started::Pending)
             }
             _ => Err(Status::ConnectionLost),
         }

@@ -170,12 +170,13 @@ impl Fabrics {
     pub fn next_stream_end(&mut self, fabric: u64) -> Option<Ended> {
         let ended = self.stream(fabric)?.next_ended()?;
         let kind = if ended.received { Kind::Receive } else { Kind::Send };
+        let sum = if let End::Counted(sum) = ended.end { Some(sum) } else { None };
         let status = match ended.end {
-            End::Good => Ok(()),
+            End::Good | End::Counted(_) => Ok(()),
             End::Lost => Err(UcsStatus::CONNECTION_RESET),
             End::Spoiled => Err(UcsStatus::IO_ERROR),
         };
-        Some(Ended { token: Token::unpack(ended.token), kind, status, value: 0 })
+        Some(Ended { token: Token::unpack(ended.token), kind, status, value: 0, sum })
     }
 
     /// Why a stream has ended, once.
