@@ -2223,15 +2223,15 @@ rde_status rde_kv_info(rde_kv kv,
  * reply until the completion.
  * Completion: CALL: OK: the service answered: `detail` is its status, `length` the bytes of its payload. They are in the
  * reply's buffer, if one was given; else RDE_COMPLETION_INLINE: in `data`, and the reply's header is zero; else in the
- * buffer `value`, which is the caller's now. RDE_COMPLETION_CHECKSUM: `value` is the payload's CRC-32C. Unless inline, `data` is the reply's header. Otherwise: TRUNCATED: the
- * reply's buffer is too small, `length` says what is needed; UNKNOWN_METHOD; QUEUE_FULL, BUSY: the peer has too much to
- * do, or still runs the call that this one repeats: try again after `detail` microseconds; TIMED_OUT, CANCELED (also:
- * the peer released the call), CONNECTION_LOST: the call may have happened; INTERNAL: the peer's handler failed;
- * EXPIRED, WRONG_STATE: of a call that happens once: the peer does not know its slot, or its sequence is not the next.
- * ONE_WAY: it has left.
- * Returns: as `rde_worker_submit` of this one request; INVALID_ARGUMENT also for NULL, an unknown flag, RDE_CALL_CHECKSUM without a
- * reply's buffer, a reserved field,
- * pieces that are both or neither, or more than 64 KiB of copied bytes; ABI_MISMATCH: a `struct_size` of no version.
+ * buffer `value`, which is the caller's now. RDE_COMPLETION_CHECKSUM: `value` is the payload's CRC-32C. Unless inline,
+ * `data` is the reply's header. Otherwise: TRUNCATED: the reply's buffer is too small, `length` says what is needed;
+ * UNKNOWN_METHOD; QUEUE_FULL, BUSY: the peer has too much to do, or still runs the call that this one repeats: try again
+ * after `detail` microseconds; TIMED_OUT, CANCELED (also: the peer released the call), CONNECTION_LOST: the call may have
+ * happened; INTERNAL: the peer's handler failed; EXPIRED, WRONG_STATE: of a call that happens once: the peer does not know
+ * its slot, or its sequence is not the next. ONE_WAY: it has left.
+ * Returns: as `rde_worker_submit` of this one request; INVALID_ARGUMENT also for NULL, an unknown flag, a reserved field,
+ * RDE_CALL_CHECKSUM without a buffer for the reply, pieces that are both or neither, or more than 64 KiB of copied bytes;
+ * ABI_MISMATCH: a `struct_size` of no version.
  * Threads: any, concurrently; not from a signal handler.
  * Blocks: never.
  * On failure: there is no completion.

@@ -198,6 +198,49 @@ static void placed(void) {
     shown("answers are put into memory that was lent, until its key is revoked");
 }
 
+/* A part that comes by the library's own TCP, counted while it is received. */
+static void counted(const char *address) {
+    static const char file_id[] = "7,3e800000007";
+    rde_context_options options = RDE_CONTEXT_OPTIONS_INIT;
+    rde_worker_options polled = RDE_WORKER_OPTIONS_INIT;
+    rde_piece piece = {.data = file_id, .length = strlen(file_id)};
+    rde_call_arguments arguments = RDE_CALL_ARGUMENTS_INIT;
+    rde_session far;
+    struct side side = {0};
+    rde_completion done;
+    void *data;
+    options.transports = RDE_TRANSPORT_TCP;
+    polled.flags = RDE_WORKER_POLLED;
+    arguments.method = RDE_METHOD_NEEDLE;
+    arguments.header = (rde_rpc_header){.offset = 1000, .len = PART, .flags = RDE_VOLUME_RANGE | RDE_VOLUME_STORED};
+    arguments.pieces = &piece;
+    arguments.piece_count = 1;
+    arguments.user_data = 5;
+    if (!CHECK_OK(error, rde_context_open(&options, &side.context, &error)) ||
+        !CHECK_OK(error, rde_worker_open(side.context, &polled, &side.worker, &error)) ||
+        !CHECK_OK(error, rde_session_connect(side.worker, text(address), 2, &far, &error)) ||
+        !await_ok(&side, NULL, RDE_OP_SESSION_CONNECT, 2, &done) ||
+        !CHECK_OK(error, rde_buffer_alloc(side.context, PART, 0, &arguments.reply, &data, &error)))
+        return;
+    for (uint32_t flags = 0; flags <= RDE_CALL_CHECKSUM; flags += RDE_CALL_CHECKSUM) {
+        arguments.flags = flags;
+        arguments.reply_capacity = PART;
+        CHECK_STATUS(OK, rde_call(far, &arguments));
+        if (!await_ok(&side, NULL, RDE_OP_CALL, 5, &done)) return;
+        CHECK(done.length == PART && memcmp(data, long_data + 1000, PART) == 0);
+        CHECK((done.flags & RDE_COMPLETION_CHECKSUM) == (flags ? RDE_COMPLETION_CHECKSUM : 0));
+        CHECK(done.value == (flags ? crc32c(data, PART) : 0));
+    }
+    CHECK_STATUS(OK, rde_buffer_release(arguments.reply));
+    arguments.reply.id = 0;
+    arguments.reply_capacity = 0;
+    CHECK_STATUS(INVALID_ARGUMENT, rde_call(far, &arguments));
+    CHECK_STATUS(OK, rde_session_close(far, 3));
+    await_ok(&side, NULL, RDE_OP_SESSION_CLOSED, 3, &done);
+    side_close(&side);
+    shown("a reply is counted while it is received");
+}
+
 static void refusals(void) {
     unsigned char payload[64];
     size_t length = 77;
@@ -288,6 +331,7 @@ int main(void) {
         many();
         longer_than_a_message();
         placed();
+        counted(address);
         refusals();
         tokens(context);
         CHECK_STATUS(OK, rde_session_close(session, 9));
