@@ -15,7 +15,7 @@
 //! that blocks. Requests that were submitted and not completed have no order among them. Reads see what was committed
 //! when they began, and never wait for a write.
 //!
-//! Inside: [`thread`] runs a [`shard`]'s [`tasks`](crate::io::tasks); [`serve`] are the requests, of which [`glance`]
+//! Inside: [`thread`] runs a [`shard`]'s [`tasks`](crate::io::tasks) in [`rounds`], and is [`idle`] between them; [`serve`] are the requests, of which [`glance`]
 //! answers those that need no task, [`upkeep`] what the engine does by itself. A [`partition`] is kept in a [`backing`]: [`files`] over the shard's [`pages`], a [`cache`] over its disk, or
 //! [`memory`]; with its branches and archives it shares a [`home`].
 
@@ -27,6 +27,7 @@ mod cache;
 mod files;
 mod glance;
 mod home;
+mod idle;
 mod lock;
 mod memory;
 mod open_files;
@@ -35,6 +36,7 @@ mod pages;
 mod partition;
 mod queue;
 mod request;
+mod rounds;
 mod serve;
 mod shard;
 mod stats;
