@@ -95,7 +95,8 @@ impl Cache {
     }
 
     /// Whether a data page that was read is worth another one's place: it was turned away not long ago, about as many
-    /// pages as there are places. What is read once stays out, and the memory it was read into is used again while it is warm.
+    /// pages as there are places. What is read once stays out, and the memory it was read into is used again while it
+    /// is warm.
     pub fn admits(&mut self, key: Key) -> bool {
         if self.has_room() || self.has(key) {
             return true;

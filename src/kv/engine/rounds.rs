@@ -142,7 +142,7 @@ impl<F: Future<Output = ()>, S: Fn(Rc<Shard>, Task) -> F> Rounds<F, S> {
             upkeep::due(&self.shard, self.closed).into_iter().for_each(|task| self.write(task));
             return;
         }
-        if self.idle.looks(now, self.reads.len() > 0) {
+        if !self.inbox.processor.is_here() && self.idle.looks(now, self.reads.len() > 0) {
             std::hint::spin_loop();
             return;
         }

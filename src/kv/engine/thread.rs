@@ -1,6 +1,7 @@
 //! A shard's thread: what waits for it, and how it begins and ends.
 
 use super::options::EngineOptions;
+use super::processor::Processor;
 use super::rounds::Rounds;
 use super::serve::{Work, serve};
 use super::shard::{Shard, Targets};
@@ -23,13 +24,15 @@ pub struct Inbox {
     pub writes: ArrayQueue<Work>,
     /// Nothing is taken any more.
     pub closed: AtomicBool,
+    /// The processor that the last request came from.
+    pub processor: Processor,
 }
 
 impl Inbox {
     /// Room for this many of each.
     pub fn new(limit: usize) -> Inbox {
         let (reads, writes) = (ArrayQueue::new(limit), ArrayQueue::new(limit));
-        Inbox { reads, writes, closed: AtomicBool::new(false) }
+        Inbox { reads, writes, closed: AtomicBool::new(false), processor: Processor::unknown() }
     }
 
     /// Drops what waits, which answers it.
