@@ -5,7 +5,7 @@
 
 use crate::io::buffer::Buffer;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
 /// A page: its partition's number in the shard, and its file page.
@@ -53,6 +53,8 @@ pub struct Cache {
     places: Mixed<Key, u32>,
     hand: usize,
     limit: usize,
+    /// Of data pages that were turned away of late: a piece of the hash of each, where the rest of the hash says.
+    turned_away: Vec<u16>,
 }
 
 #[derive(Debug)]
@@ -66,7 +68,8 @@ struct Frame {
 impl Cache {
     /// At most `limit` pages.
     pub fn new(limit: usize) -> Cache {
-        Cache { frames: Vec::new(), free: Vec::new(), places: Mixed::default(), hand: 0, limit }
+        let turned_away = vec![0; limit.next_power_of_two()];
+        Cache { frames: Vec::new(), free: Vec::new(), places: Mixed::default(), hand: 0, limit, turned_away }
     }
 
     /// Pages in it.
@@ -89,6 +92,22 @@ impl Cache {
     /// Whether the page is here.
     pub fn has(&self, key: Key) -> bool {
         self.places.contains_key(&key)
+    }
+
+    /// Whether a data page that was read is worth another one's place: it was turned away not long ago, about as many
+    /// pages as there are places. What is read once stays out, and the memory it was read into is used again while it
+    /// is warm.
+    pub fn admits(&mut self, key: Key) -> bool {
+        if self.has_room() || self.has(key) {
+            return true;
+        }
+        let hash = self.places.hasher().hash_one(key);
+        let place = hash as usize & (self.turned_away.len() - 1);
+        // An empty place is 0.
+        let piece = (hash >> 48) as u16 | 1;
+        let again = self.turned_away[place] == piece;
+        self.turned_away[place] = if again { 0 } else { piece };
+        again
     }
 
     /// Keeps a page, in the place of another if it must be, or not at all if all are held.
@@ -175,6 +194,26 @@ mod tests {
         cache.remove_partition(0);
         assert_eq!(cache.len(), 0);
         assert!(!cache.evict());
+    }
+
+    #[test]
+    fn a_data_page_takes_a_place_when_it_comes_again() {
+        let mut cache = Cache::new(64);
+        let comes = |cache: &mut Cache, id| {
+            let admitted = cache.admits((0, id));
+            if admitted {
+                cache.insert((0, id), page(), false);
+            }
+            admitted
+        };
+        assert!((0..64).all(|id| comes(&mut cache, id)), "there is room");
+        assert!(comes(&mut cache, 5), "it is here");
+        assert!(!comes(&mut cache, 100) && comes(&mut cache, 100) && cache.has((0, 100)));
+        // Pages that come once leave those that are here, and are forgotten.
+        assert!(!comes(&mut cache, 200));
+        let admitted = (1000..11_000).filter(|id| comes(&mut cache, *id)).count();
+        assert!(admitted < 10, "{admitted} of 10,000 were taken for others");
+        assert!(!comes(&mut cache, 200) && cache.len() == 64);
     }
 
     #[test]

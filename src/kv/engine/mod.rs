@@ -15,9 +15,10 @@
 //! that blocks. Requests that were submitted and not completed have no order among them. Reads see what was committed
 //! when they began, and never wait for a write.
 //!
-//! Inside: [`thread`] runs a [`shard`]'s [`tasks`](crate::io::tasks); [`serve`] are the requests, of which [`glance`]
-//! answers those that need no task, [`upkeep`] what the engine does by itself. A [`partition`] is kept in a [`backing`]: [`files`] over the shard's [`pages`], a [`cache`] over its disk, or
-//! [`memory`]; with its branches and archives it shares a [`home`].
+//! Inside: [`thread`] runs a [`shard`]'s [`tasks`](crate::io::tasks) in [`rounds`], and is [`idle`] between them; [`serve`]
+//! are the requests, of which [`glance`] answers those that need no task, [`upkeep`] what the engine does by itself. A
+//! [`partition`] is kept in a [`backing`]: [`files`] over the shard's [`pages`], a [`cache`] over its disk, or [`memory`];
+//! with its branches and archives it shares a [`home`].
 
 mod ahead;
 mod backing;
@@ -27,14 +28,17 @@ mod cache;
 mod files;
 mod glance;
 mod home;
+mod idle;
 mod lock;
 mod memory;
 mod open_files;
 mod options;
 mod pages;
 mod partition;
+mod processor;
 mod queue;
 mod request;
+mod rounds;
 mod serve;
 mod shard;
 mod stats;
@@ -258,6 +262,7 @@ impl Engine {
                 "the shard has no room for more requests: wait for some",
             ));
         }
+        running.inbox.processor.note();
         running.event.ring();
         // It may have closed in between, and then nobody else looks.
         if running.inbox.closed.load(Ordering::SeqCst) {

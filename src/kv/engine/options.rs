@@ -30,7 +30,8 @@ pub struct EngineOptions {
     pub open_partitions: usize,
     /// Bytes of a store in memory.
     pub memory_limit: u64,
-    /// How long a shard without work looks for more before it sleeps.
+    /// How long a shard without work looks for more before it sleeps: five times as long while reads wait for the disk, not at
+    /// all on the processor that requests come from.
     pub spin: Duration,
     /// How often partitions are looked over: compaction, file collection, expiry. Zero for never.
     pub upkeep_interval: Duration,

@@ -214,7 +214,7 @@ impl Pages {
             Ok((buffer, read)) if at + self.page_size <= read => {
                 verify(&buffer[at..at + self.page_size])?;
                 match loading.fate {
-                    Fate::Kept if first => self.keep(key, &buffer),
+                    Fate::Kept if first => self.keep_read(key, &buffer),
                     Fate::Copied if first => self.keep_copy(key, &buffer[at..at + self.page_size]),
                     _ => {}
                 }
@@ -348,9 +348,14 @@ impl Pages {
         buffer.ok_or_else(|| Error::new(Status::LimitReached, "every page of the cache is in use"))
     }
 
+    fn keep_read(&self, key: Key, page: &Rc<Buffer>) {
+        if is_index(page) || (self.data_too && self.cache.borrow_mut().admits(key)) {
+            self.keep(key, page);
+        }
+    }
+
     fn keep(&self, key: Key, page: &Rc<Buffer>) {
-        // The kind of a page stands after its checksum.
-        let index = page[8] <= 1;
+        let index = is_index(page);
         if index || self.data_too {
             self.cache.borrow_mut().insert(key, page.clone(), index);
             self.counters.cached_pages.set(self.cache.borrow().len() as u64);
@@ -370,8 +375,7 @@ impl Pages {
     /// A page is being written anew: what was known of it is wrong, and it may be read soon.
     pub fn written(&self, key: Key, page: &[u8]) {
         self.stop_loading(key);
-        let index = page.get(8).is_some_and(|kind| *kind <= 1);
-        if (index || self.data_too)
+        if (is_index(page) || self.data_too)
             && let Ok(mut buffer) = self.buffer()
             && buffer.len() >= page.len()
         {
@@ -404,6 +408,11 @@ impl Pages {
         let keys: Vec<Key> = self.loading.borrow().keys().filter(|key| key.0 == partition).copied().collect();
         keys.into_iter().for_each(|key| self.forget(key));
     }
+}
+
+/// The kind of a page stands after its checksum.
+fn is_index(page: &[u8]) -> bool {
+    page.get(8).is_some_and(|kind| *kind <= 1)
 }
 
 impl Loading {

@@ -1,5 +1,6 @@
 //! Where completions go: exactly one for every request that was accepted.
 
+use super::processor::Processor;
 use super::request::{Answer, Completion};
 use crate::io::event::Event;
 use crate::status::{Error, Result, Status};
@@ -29,8 +30,8 @@ pub(super) struct Landing {
     capacity: usize,
     /// Completions that landed and were not moved to `taken`.
     landed: Apart<Mutex<Vec<Landed>>>,
-    /// How many: read without the lock.
-    there: Apart<AtomicUsize>,
+    /// How many, and the processor that the last ones came from: read without the lock.
+    there: Apart<There>,
     /// Completions in the order in which they are handed out.
     taken: Apart<Mutex<VecDeque<Landed>>>,
     /// Requests that were accepted and whose completions were not taken yet: never more than there is room for.
@@ -42,6 +43,12 @@ pub(super) struct Landing {
     value_room: AtomicUsize,
     /// Nobody takes completions any more.
     abandoned: AtomicBool,
+}
+
+#[derive(Debug)]
+struct There {
+    count: AtomicUsize,
+    processor: Processor,
 }
 
 /// A completion on its way to its queue.
@@ -62,7 +69,7 @@ impl Completions {
         let landing = Landing {
             capacity,
             landed: Apart(Mutex::default()),
-            there: Apart(AtomicUsize::new(0)),
+            there: Apart(There { count: AtomicUsize::new(0), processor: Processor::unknown() }),
             taken: Apart(Mutex::default()),
             outstanding: AtomicUsize::new(0),
             event: Apart(Event::new()?),
@@ -81,10 +88,10 @@ impl Completions {
     /// A completion, if there is one.
     pub fn try_next(&self) -> Option<Completion> {
         let mut taken = self.0.taken.0.lock();
-        if taken.is_empty() && self.0.there.0.load(Ordering::Acquire) > 0 {
+        if taken.is_empty() && self.0.there.0.count.load(Ordering::Acquire) > 0 {
             let mut landed = self.0.landed.0.lock();
             taken.extend(landed.drain(..));
-            self.0.there.0.store(0, Ordering::Release);
+            self.0.there.0.count.store(0, Ordering::Release);
         }
         let (landing, completion) = taken.pop_front()?;
         drop(taken);
@@ -133,7 +140,8 @@ impl Completions {
             return false;
         }
         let start = Instant::now();
-        while start.elapsed() < SPIN {
+        // Who answers cannot do so where this thread looks.
+        while start.elapsed() < SPIN && !self.0.there.0.processor.is_here() {
             for _ in 0..16 {
                 if !self.is_empty() {
                     self.0.futile.store(0, Ordering::Relaxed);
@@ -178,7 +186,7 @@ impl Completions {
     }
 
     fn is_empty(&self) -> bool {
-        self.0.there.0.load(Ordering::Acquire) == 0 && self.0.taken.0.lock().is_empty()
+        self.0.there.0.count.load(Ordering::Acquire) == 0 && self.0.taken.0.lock().is_empty()
     }
 }
 
@@ -213,7 +221,8 @@ impl Landing {
             drop(gone);
             return;
         }
-        self.there.0.store(landed.len(), Ordering::Release);
+        self.there.0.processor.note();
+        self.there.0.count.store(landed.len(), Ordering::Release);
     }
 
     /// Hands out completions, each to its queue, and wakes who waits for them.

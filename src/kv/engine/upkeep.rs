@@ -1,12 +1,15 @@
 //! What a shard does by itself: compaction, file collection, expiry, archives on a schedule. A step at a time, so that
 //! writes come between.
 
-use super::partition::{Partition, Which};
-use super::serve::{now_ms, writing};
+use super::options::UPKEEP;
+use super::partition::{Open, Partition, Which};
+use super::serve::{Task, now_ms, writing};
 use super::shard::Shard;
 use crate::io::tasks::rest;
 use crate::kv::branch::MAIN;
 use crate::kv::page::NONE;
+use crate::kv::sink::Sink;
+use crate::kv::tier::Remote;
 use crate::status::{Error, Result, Status};
 use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -15,6 +18,32 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 const SEGMENTS: usize = 64;
 /// Pages that are moved, or entries that are deleted, in one commit.
 const STEP: usize = 2_048;
+
+/// Upkeep for partitions that are open and not being looked after, as many as may be at a time.
+pub fn due(shard: &Shard, closed: bool) -> Vec<Task> {
+    let mut chosen = Vec::new();
+    let partitions = shard.partitions.borrow();
+    let open = partitions.values().filter(|partition| {
+        // Over an object store, who only reads leaves upkeep to who writes.
+        let ours = |open: &Open| open.backing.remote().is_none_or(Remote::is_held);
+        partition.open().is_some_and(|open| open.writer.is_some() && ours(&open))
+            && !partition.in_upkeep.get()
+    });
+    let mut open: Vec<_> = if closed { Vec::new() } else { open.cloned().collect() };
+    drop(partitions);
+    // Those that had their turn longest ago first, or the first few would have all of it.
+    open.sort_by_key(|partition| partition.looked_after.get());
+    for partition in open {
+        if shard.chores.get() >= UPKEEP {
+            break;
+        }
+        shard.chores.set(shard.chores.get() + 1);
+        partition.in_upkeep.set(true);
+        partition.looked_after.set(Some(Instant::now()));
+        chosen.push(Task::Upkeep(partition));
+    }
+    chosen
+}
 
 /// Looks a partition over and does what it needs.
 pub async fn look_after(shard: &Rc<Shard>, partition: &Rc<Partition>) {
