@@ -17,7 +17,7 @@
 //!
 //! Inside: [`thread`] runs a [`shard`]'s [`tasks`](crate::io::tasks); [`serve`] are the requests, of which [`glance`]
 //! answers those that need no task, [`upkeep`] what the engine does by itself. A [`partition`] is kept in a [`backing`]: [`files`] over the shard's [`pages`], a [`cache`] over its disk, or
-//! [`memory`]; with its branches and archives it shares a [`home`].
+//! [`memory`], and has a write log ([`logged`]); with its branches and archives it shares a [`home`].
 
 mod ahead;
 mod backing;
@@ -28,6 +28,7 @@ mod files;
 mod glance;
 mod home;
 mod lock;
+mod logged;
 mod memory;
 mod open_files;
 mod options;

@@ -150,7 +150,8 @@ impl Pages {
     }
 
     /// Takes it back.
-    pub fn give_run(&self, run: Vec<u8>) {
+    pub fn give_run(&self, mut run: Vec<u8>) {
+        run.clear();
         let mut runs = self.runs.borrow_mut();
         if runs.len() < RUNS {
             runs.push(run);

@@ -84,7 +84,7 @@ pub fn run(
     let mut upkeep_due = Instant::now() + shard.options.upkeep_interval;
     let (mut idle_since, mut calm) = (None, 0u32);
     // How many of all reads of late were not answered from memory.
-    let mut missing = 0;
+    let (mut missing, mut settled) = (0, false);
     loop {
         let closed = inbox.closed.load(Ordering::SeqCst);
         shard.closing.set(closed);
@@ -119,7 +119,10 @@ pub fn run(
         }
         shard.hand_out();
         if closed && reads.len() == 0 && writes.len() == 0 {
-            break;
+            if std::mem::replace(&mut settled, true) || shard.logs.borrow().is_empty() {
+                break;
+            }
+            writes.start(serve(shard.clone(), Task::Settle));
         }
         let ended = disk.turn(None);
         did += ended.as_ref().map_or(0, |ended| *ended);
