@@ -179,7 +179,9 @@ impl<'a> Record<'a> {
         let entries = reader.take(len).ok()?;
         let sealed = bytes.get(SUM..RECORD + len).filter(|_| own)?;
         let whole = XxHash3_64::oneshot_with_seed(head.salt, sealed) == sum;
-        whole.then_some(Record { at, entries, count })
+        let record = Record { at, entries, count };
+        // Reads are of whole blocks: the zeros belong to it.
+        (whole && record.next() <= log.len() as u64).then_some(record)
     }
 
     /// Where the next record begins in the log.
@@ -300,6 +302,7 @@ mod tests {
             assert!(gone, "byte {at}");
         }
         assert!(Record::read(&log[..4096 + 7000], LOG, FIRST).is_none(), "cut off");
+        assert!(Record::read(&log[..log.len() - 1], LOG, FIRST).is_none(), "cut off behind its entries");
         assert!(Record::read(&log, LOG, u64::MAX).is_none());
     }
 
