@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Values, and when they were written.
-type Model = BTreeMap<Vec<u8>, (Vec<u8>, u64)>;
+pub type Model = BTreeMap<Vec<u8>, (Vec<u8>, u64)>;
 
-fn batch(options: &Options, random: &mut Random, model: &mut Model) -> Batch {
+pub fn batch(options: &Options, random: &mut Random, model: &mut Model) -> Batch {
     let mut ops = BTreeMap::new();
     for _ in 0..1 + random.next(30) {
         let key = format!("key{:03}", random.next(100)).into_bytes();
@@ -42,26 +42,29 @@ fn batch(options: &Options, random: &mut Random, model: &mut Model) -> Batch {
 }
 
 /// A partition and its log.
-struct Side<'d> {
-    writer: Writer<&'d Disk>,
-    log: Log<&'d Disk>,
+pub struct Side<'d> {
+    pub writer: Writer<&'d Disk>,
+    pub log: Log<&'d Disk>,
 }
 
 impl<'d> Side<'d> {
-    fn open(options: &Arc<Options>, disk: &'d Disk) -> Result<Side<'d>> {
+    pub fn open(options: &Arc<Options>, disk: &'d Disk) -> Result<Side<'d>> {
         Ok(Side { writer: open(options, disk)?, log: now(Log::open(disk))? })
     }
 
     /// What log and pages hold together.
-    fn content(&self) -> Model {
-        let mut model: Model = Model::new();
+    pub fn read(&self) -> Result<Model> {
         let tree = self.writer.tree();
         let scanned = match self.log.overlay(&ALL) {
-            Some(overlay) => now(overlay.scan(&tree, &self.log, &ALL)).unwrap(),
-            None => now(tree.scan(&ALL)).unwrap(),
+            Some(overlay) => now(overlay.scan(&tree, &self.log, &ALL)),
+            None => now(tree.scan(&ALL)),
         };
-        model.extend(scanned.entries.into_iter().map(|entry| (entry.key, (entry.value, entry.timestamp))));
-        model
+        let entries = scanned?.entries.into_iter();
+        Ok(entries.map(|entry| (entry.key, (entry.value, entry.timestamp))).collect())
+    }
+
+    fn content(&self) -> Model {
+        self.read().unwrap()
     }
 
     fn write(&mut self, batch: &Batch) -> Result<()> {
