@@ -25,13 +25,11 @@ use std::rc::Rc;
 const FILE: u64 = 64 << 20;
 /// Bytes of a record at most; longer batches go to the pages at once.
 pub const RECORD: usize = 16 << 20;
-/// Bytes of memory that are kept for the next record.
-const SCRATCH: usize = 2 << 20;
 /// Bytes that are written at once: a shard has memory for so many.
 const PIECE: usize = 128 << 10;
 /// Keys and bytes that are merged in one commit.
 const KEYS: usize = 1 << 14;
-const BYTES: usize = 2 << 20;
+const BYTES: usize = 1 << 20;
 
 /// One file of a log.
 #[derive(Debug)]
@@ -74,8 +72,6 @@ pub struct Log<S> {
     unsure: Cell<bool>,
     /// Files that were forgotten and are not removed yet.
     leaving: Cell<usize>,
-    /// Memory for records.
-    scratch: RefCell<Vec<u8>>,
 }
 
 /// What became of a batch.
@@ -103,7 +99,6 @@ impl<S: Sink> Log<S> {
             open: Cell::new(false),
             unsure: Cell::new(false),
             leaving: Cell::new(0),
-            scratch: RefCell::default(),
         };
         for number in numbers {
             log.replay(number).await?;
@@ -213,16 +208,14 @@ impl<S: Sink> Log<S> {
         }
         let layer = self.newest().await?;
         let at = layer.end.get();
-        let (mut bytes, mut slots) = (self.scratch.take(), Vec::with_capacity(ops.len()));
-        bytes.reserve(size + ALIGNMENT);
+        let (mut bytes, mut slots) = (self.sink.take_run(), Vec::with_capacity(ops.len()));
+        bytes.reserve_exact((size + record::HEAD).next_multiple_of(ALIGNMENT));
         let place = |at, logged: &Logged<'_>| slots.push(Slot::new(at, logged));
         let encoded = layer.head.record(&mut bytes, at, (ops, now_ms), place);
         encoded.ok_or_else(|| Error::new(Status::Internal, "a batch is none for a log; please report it"))?;
         let written = self.write(&layer, at, &bytes).await;
         let end = at + bytes.len() as u64;
-        if bytes.capacity() <= SCRATCH {
-            *self.scratch.borrow_mut() = bytes;
-        }
+        self.sink.give_run(bytes);
         written?;
         layer.end.set(end);
         for ((op, slot), _) in ops.iter().zip(slots).zip(&counts).filter(|(_, counts)| **counts) {

@@ -19,9 +19,9 @@ pub const FIRST: u64 = ALIGNMENT as u64;
 pub const GRAIN: usize = 8;
 const MAGIC: u64 = u64::from_le_bytes(*b"rde-log1");
 /// Bytes of a record's head.
-const RECORD: usize = 24;
+pub const HEAD: usize = 24;
 /// Bytes of an entry's head.
-const HEAD: usize = 32;
+const ENTRY: usize = 32;
 const SUM: usize = 8;
 const DELETE: u8 = 0;
 const UPSERT: u8 = 1;
@@ -85,10 +85,10 @@ impl<'a> Logged<'a> {
         let value = match kind {
             UPSERT => Some(value),
             DELETE if value.is_empty() => None,
-            _ => return Err(Damage::new(HEAD - 2, "the write log has an entry of an unknown kind")),
+            _ => return Err(Damage::new(ENTRY - 2, "the write log has an entry of an unknown kind")),
         };
         match key.is_empty() {
-            true => Err(Damage::new(HEAD, "the write log has an entry without a key")),
+            true => Err(Damage::new(ENTRY, "the write log has an entry without a key")),
             false => Ok(Logged { key, value, timestamp, expire_ms }),
         }
     }
@@ -98,7 +98,7 @@ const CUT: &str = "an entry of the write log is cut off";
 
 /// Bytes that an entry takes.
 pub fn size(key: usize, value: usize) -> usize {
-    (HEAD + key + value).next_multiple_of(GRAIN)
+    (ENTRY + key + value).next_multiple_of(GRAIN)
 }
 
 /// Fills in the checksum of what begins at `at` and ends with `out`.
@@ -144,13 +144,13 @@ impl Head {
         mut entry: impl FnMut(u64, &Logged<'_>),
     ) -> Option<()> {
         out.clear();
-        out.resize(RECORD, 0);
+        out.resize(HEAD, 0);
         for op in ops {
             let logged = Logged::of(op, now_ms)?;
             entry(at + out.len() as u64, &logged);
             logged.put(out);
         }
-        let len = u32::try_from(out.len() - RECORD).ok()?;
+        let len = u32::try_from(out.len() - HEAD).ok()?;
         out[8..16].copy_from_slice(&at.to_le_bytes());
         out[16..20].copy_from_slice(&len.to_le_bytes());
         out[20..24].copy_from_slice(&(ops.len() as u32).to_le_bytes());
@@ -177,7 +177,7 @@ impl<'a> Record<'a> {
         let own = reader.u64().ok()? == at;
         let (len, count) = (reader.u32().ok()? as usize, reader.u32().ok()?);
         let entries = reader.take(len).ok()?;
-        let sealed = bytes.get(SUM..RECORD + len).filter(|_| own)?;
+        let sealed = bytes.get(SUM..HEAD + len).filter(|_| own)?;
         let whole = XxHash3_64::oneshot_with_seed(head.salt, sealed) == sum;
         let record = Record { at, entries, count };
         // Reads are of whole blocks: the zeros belong to it.
@@ -186,13 +186,13 @@ impl<'a> Record<'a> {
 
     /// Where the next record begins in the log.
     pub fn next(&self) -> u64 {
-        self.at + ((RECORD + self.entries.len()) as u64).next_multiple_of(ALIGNMENT as u64)
+        self.at + ((HEAD + self.entries.len()) as u64).next_multiple_of(ALIGNMENT as u64)
     }
 
     /// Its entries, each with where it begins in the log.
     pub fn entries(&self) -> impl Iterator<Item = Decoded<(u64, Logged<'a>)>> + use<'a> {
         let (entries, mut at, mut left) = (self.entries, 0, self.count);
-        let first = self.at + RECORD as u64;
+        let first = self.at + HEAD as u64;
         std::iter::from_fn(move || {
             let rest = entries.get(at..).filter(|rest| left > 0 || !rest.is_empty())?;
             let place = first + at as u64;
@@ -295,7 +295,7 @@ mod tests {
         }));
         assert!(Record::read(&log, Head { salt: 78, ..LOG }, FIRST).is_none(), "another log's");
         assert!(Record::read(&log[4096..], LOG, 0).is_none(), "it was written to another place");
-        for at in (0..4 * SUM).chain(4096..4096 + RECORD + record.entries.len()) {
+        for at in (0..4 * SUM).chain(4096..4096 + HEAD + record.entries.len()) {
             let mut log = log.clone();
             log[at] ^= 4;
             let gone = Head::read(&log).is_none_or(|head| Record::read(&log, head, FIRST).is_none());
@@ -319,7 +319,7 @@ mod tests {
             LOG.record(&mut bytes, 0, (&ops(), 0), |_, _| {}).unwrap();
             let len = u32::from_le_bytes(*bytes[16..].first_chunk().unwrap()) as usize;
             bytes[20..24].copy_from_slice(&count.to_le_bytes());
-            seal(&mut bytes[..RECORD + len], 0, LOG.salt);
+            seal(&mut bytes[..HEAD + len], 0, LOG.salt);
             let entries: Vec<_> = Record::read(&bytes, LOG, 0).unwrap().entries().collect();
             assert_eq!(entries.iter().filter(|entry| entry.is_ok()).count(), good);
             assert!(entries.last().unwrap().is_err() && entries.len() == good + 1);
