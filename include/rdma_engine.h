@@ -830,8 +830,14 @@ typedef struct {
     uint32_t completion_capacity;
     /** Zero. */
     uint32_t reserved0;
+    /**
+     * Bytes of write logs that each shard has before it merges them into pages, 1 MiB to 64 GiB; twice as many are the end,
+     * and an eighth as much memory. A batch is safe once it is in a log, so that many rewrites of random keys cost few writes.
+     * 0 is none: batches go to the pages at once, as EloqStore's do. Not over an object store; none in memory.
+     */
+    uint64_t log_bytes;
     /** Zero. */
-    uint64_t reserved[4];
+    uint64_t reserved[3];
 } rde_kv_options;
 
 /** An open key-value store: shards with a thread each, and a queue of completions of its own. */
@@ -916,6 +922,8 @@ typedef struct {
     uint64_t upkeep;
     /** Upkeep that failed; the log says why. */
     uint64_t upkeep_failed;
+    /** Bytes written to write logs. */
+    uint64_t log_bytes;
 } rde_kv_details;
 
 /** A service's header: 24 bytes that travel with every call and reply. */

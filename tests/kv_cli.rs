@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use kv_support::{Folder, golden, options};
+use rdma_engine::kv::batch::{Action, Op, Order};
 use rdma_engine::kv::dump::{State, dump_state, restorable};
+use rdma_engine::kv::engine::{Engine, EngineOptions};
 use rdma_engine::kv::names::Partition;
 use rdma_engine::kv::options::Options;
 use rdma_engine::kv::store::Store;
@@ -367,6 +369,75 @@ fn check_says_what_is_wrong_and_where() {
     std::fs::write(&manifest, &record).unwrap();
     std::fs::remove_file(directory.join("segment_0_main_0")).unwrap();
     check("segment_0_main_0, byte 0: the manifest names this file and it is missing");
+}
+
+/// What a killed engine leaves in a write log is shown, nobody reads past it, and the first command that writes merges it.
+#[test]
+fn a_write_log_that_was_left_is_merged() {
+    let (folder, file) = store("");
+    let upsert = |key: &str, value: &str| Op {
+        key: key.into(),
+        action: Action::Upsert { value: value.into(), expire_ms: 0 },
+        timestamp: 1,
+    };
+    {
+        let store = Options::from_file(&file).unwrap();
+        let options = EngineOptions { store, log_bytes: 1 << 20, ..EngineOptions::default() };
+        let engine = Engine::open(options).unwrap();
+        let partition = engine.partition("t", 0).unwrap();
+        for (key, value) in [("a", "old"), ("a", "new"), ("b", "new")] {
+            engine.write(partition, vec![upsert(key, value)], Order::Refuse).unwrap();
+        }
+        let directory = folder.0.join("store/t.0");
+        let kept = folder.0.join("kept");
+        std::fs::create_dir(&kept).unwrap();
+        let copy = |from: &Path, to: &Path| {
+            for name in std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap().file_name()) {
+                std::fs::copy(from.join(&name), to.join(&name)).unwrap();
+            }
+        };
+        copy(&directory, &kept);
+        engine.close();
+        std::fs::remove_dir_all(&directory).unwrap();
+        std::fs::create_dir(&directory).unwrap();
+        copy(&kept, &directory);
+    }
+    for arguments in [&["get", "t.0", "a"][..], &["scan", "t.0"], &["dump"]] {
+        fails(&file, arguments, b"", "log_0: changes are in a write log and not in the pages yet");
+    }
+    assert!(ok(&file, &["stat"], b"").contains("12 KiB in a write log"), "{}", ok(&file, &["stat"], b""));
+    assert_eq!(json(&file, &["stat"])[0]["log_bytes"], 3 * 4096);
+    let checked = ok(&file, &["check"], b"");
+    assert!(checked.contains("log_0: 2 entries"), "{checked}");
+    // Damage is found before anything is merged, and an end that was not finished is none.
+    let log = folder.0.join("store/t.0/log_0");
+    let good = std::fs::read(&log).unwrap();
+    let mut bad = good.clone();
+    bad[4096 + 30] ^= 1;
+    std::fs::write(&log, &bad).unwrap();
+    for arguments in [&["check"][..], &["compact"], &["put", "t.0", "c", "v"]] {
+        let output = run(&file, arguments, b"");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+        assert!(
+            output.status.code() == Some(1) && said.contains("log_0, byte 4096"),
+            "{arguments:?}: {said}"
+        );
+    }
+    std::fs::write(&log, [&good[..], &[7; 5000]].concat()).unwrap();
+    let torn = json(&file, &["check"]).into_iter().find(|report| report["state"] == "log_0").unwrap();
+    assert!(
+        torn["torn"].as_str().unwrap().contains("log_0, byte 12288: a record that was not finished"),
+        "{torn}"
+    );
+    ok(&file, &["compact"], b"");
+    assert!(!log.exists());
+    assert_eq!(
+        (ok(&file, &["get", "t.0", "a"], b""), ok(&file, &["get", "t.0", "b"], b"")),
+        ("new".into(), "new".into())
+    );
+    assert!(!ok(&file, &["stat"], b"").contains("write log"));
+    ok(&file, &["check"], b"");
 }
 
 /// A reader that goes away ends the output quietly.

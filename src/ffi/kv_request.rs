@@ -42,7 +42,8 @@ pub(super) const DEFAULTS: rde_kv_options = rde_kv_options {
     submission_capacity: 0,
     completion_capacity: 0,
     reserved0: 0,
-    reserved: [0; 4],
+    log_bytes: 0,
+    reserved: [0; 3],
 };
 
 /// The engine's options, and the capacity of the queue of completions.
@@ -52,7 +53,7 @@ pub(super) const DEFAULTS: rde_kv_options = rde_kv_options {
 pub(super) unsafe fn options(given: &rde_kv_options) -> Result<(EngineOptions, usize)> {
     if given.flags & !(RDE_KV_CACHE_DATA | RDE_KV_NO_URING) != 0
         || given.reserved0 != 0
-        || given.reserved != [0; 4]
+        || given.reserved != [0; 3]
     {
         return Err(invalid("options: unknown flags, or reserved fields that are not zero"));
     }
@@ -75,6 +76,7 @@ pub(super) unsafe fn options(given: &rde_kv_options) -> Result<(EngineOptions, u
         0 => Ok(default),
         _ => usize::try_from(given).map_err(|_| invalid("options: a size does not fit memory")),
     };
+    options.log_bytes = size(given.log_bytes, 0)?;
     options.cache_bytes = size(given.cache_bytes, options.cache_bytes)?;
     options.queue = size(given.submission_capacity.into(), options.queue)?;
     options.archives_kept = size(given.archives_kept.into(), options.archives_kept)?;

@@ -114,8 +114,12 @@ pub struct rde_kv_options {
     pub completion_capacity: u32,
     /// Zero.
     pub reserved0: u32,
+    /// Bytes of write logs that each shard has before it merges them into pages, 1 MiB to 64 GiB; twice as many are the end,
+    /// and an eighth as much memory. A batch is safe once it is in a log, so that many rewrites of random keys cost few writes.
+    /// 0 is none: batches go to the pages at once, as EloqStore's do. Not over an object store; none in memory.
+    pub log_bytes: u64,
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 3],
 }
 
 /// One change of a batch. Start from zero.
@@ -219,6 +223,8 @@ pub struct rde_kv_details {
     pub upkeep: u64,
     /// Upkeep that failed; the log says why.
     pub upkeep_failed: u64,
+    /// Bytes written to write logs.
+    pub log_bytes: u64,
 }
 
 impl rde_kv_details {
@@ -237,13 +243,14 @@ impl rde_kv_details {
             open_files: stats.open_files,
             upkeep: stats.upkeep,
             upkeep_failed: stats.upkeep_failed,
+            log_bytes: stats.log_bytes,
         }
     }
 }
 
 const _: () = {
     assert!(size_of::<rde_kv_options>() == 120 && size_of::<rde_kv_change>() == 72);
-    assert!(size_of::<rde_kv_request>() == 128 && size_of::<rde_kv_details>() == 88);
+    assert!(size_of::<rde_kv_request>() == 128 && size_of::<rde_kv_details>() == 96);
     assert!(size_of::<rde_kv_entry>() == port::ENTRY && RDE_COMPLETION_MORE == port::MORE);
 };
 

@@ -28,7 +28,7 @@ pub struct Report {
     pub problems: Vec<String>,
     /// How many things are wrong.
     pub wrong: u64,
-    /// What a crash left at the end of the manifest: nothing wrong, and overwritten by the next commit.
+    /// What a crash left at the end of a manifest or of a write log: nothing wrong, and overwritten or removed by the next commit.
     pub torn: Option<String>,
 }
 

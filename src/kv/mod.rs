@@ -11,7 +11,7 @@
 //!
 //! Writing: a [`batch`] is applied by a [`writer`] as an [`edit`] of both trees ([`apply`], [`effects`], [`chain`],
 //! [`packer`], [`index_builder`], [`child_table`], [`level`]) in free [`space`], through a [`sink`];
-//! [`upkeep`] truncates, cleans and archives, [`fork`] makes branches, [`compact`] gives space back. [`check`] and
+//! A [`log`] takes batches before the pages get them. [`upkeep`] truncates, cleans and archives, [`fork`] makes branches, [`compact`] gives space back. [`check`] and
 //! [`survey`] say what is there and whether it is sound.
 
 pub mod apply;
@@ -40,6 +40,7 @@ pub mod ini;
 pub mod keys;
 pub mod layout;
 pub mod level;
+pub mod log;
 pub mod manifest;
 pub mod mapping;
 pub mod names;

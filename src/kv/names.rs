@@ -65,6 +65,11 @@ pub enum FileName {
         /// What it is called.
         tag: String,
     },
+    /// `log_<number>`: changes that are not in the pages yet. Ours; EloqStore has none.
+    Log {
+        /// Its number.
+        number: u64,
+    },
 }
 
 impl FileName {
@@ -82,6 +87,9 @@ impl FileName {
                     sound.then(|| FileName::Archive { branch, term, tag: tag.into() })
                 }
             };
+        }
+        if kind == "log" {
+            return Some(FileName::Log { number: decimal(rest)? });
         }
         let (id, rest) = rest.split_once('_')?;
         let (branch, term) = rest.split_once('_')?;
@@ -106,6 +114,7 @@ impl fmt::Display for FileName {
             FileName::Segment { id, branch, term } => write!(f, "segment_{id}_{branch}_{term}"),
             FileName::Manifest { branch, term } => write!(f, "manifest_{branch}_{term}"),
             FileName::Archive { branch, term, tag } => write!(f, "manifest_{branch}_{term}_{tag}"),
+            FileName::Log { number } => write!(f, "log_{number}"),
         }
     }
 }
@@ -149,6 +158,8 @@ mod tests {
             "manifest_feature-0000abcd_12",
             "manifest_main_0_snap1",
             "manifest_main_0_a_b",
+            "log_0",
+            "log_18446744073709551615",
         ];
         for name in names {
             assert_eq!(FileName::parse(name).unwrap().to_string(), name);
@@ -184,6 +195,9 @@ mod tests {
             "manifest_main_0_",
             "manifest__0",
             "CURRENT_TERM_main_0",
+            "log_",
+            "log_00",
+            "log_0_main",
         ] {
             assert_eq!(FileName::parse(name), None, "{name:?}");
         }

@@ -53,6 +53,18 @@ impl Range<'_> {
         backward: false,
     };
 
+    /// The last entry up to and with `key`.
+    pub fn last_until(key: &[u8]) -> Range<'_> {
+        Range {
+            end: key,
+            end_inclusive: true,
+            max_entries: 1,
+            large: Large::Return,
+            backward: true,
+            ..Range::ALL
+        }
+    }
+
     fn begins_after(&self, key: &[u8]) -> bool {
         key < self.begin || (key == self.begin && !self.begin_inclusive)
     }

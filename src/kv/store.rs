@@ -197,6 +197,21 @@ impl Store {
     }
 
     fn newest(&self, partition: &Partition, name: &str) -> Result<Option<View>> {
+        if name == MAIN
+            && let Some(log) = self.files(partition)?.iter().find(|file| matches!(file, FileName::Log { .. }))
+        {
+            let log = self.directory(partition)?.join(log.to_string());
+            let what = format!(
+                "{}: changes are in a write log and not in the pages yet: an engine has the partition open, or was killed, and then the next one to open it for writing merges the log: `rde kv compact` does",
+                log.display()
+            );
+            return Err(Error::new(Status::WrongState, what));
+        }
+        self.paged(partition, name)
+    }
+
+    /// A branch of a partition as its pages are, whatever a write log holds beside them.
+    pub(super) fn paged(&self, partition: &Partition, name: &str) -> Result<Option<View>> {
         let manifests = self.files(partition)?.into_iter().filter_map(|file| match &file {
             FileName::Manifest { branch, term } if branch == name => Some((*term, file)),
             _ => None,
@@ -248,6 +263,11 @@ impl Store {
             Some(path) => self.source(partition, path.clone()).sizes(),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// A partition's files, to be read.
+    pub(super) fn source_of(&self, partition: &Partition) -> Result<Directory> {
+        Ok(self.source(partition, self.directory(partition)?))
     }
 
     /// Where a partition is, or would be.

@@ -2,8 +2,10 @@
 
 use super::branch::MAIN;
 use super::check::{self, Report};
+use super::damage::Damage;
+use super::log::record;
 use super::names::{FileName, Partition, superseded};
-use super::source::now;
+use super::source::{Directory, Source, now};
 use super::store::Store;
 use crate::status::Result;
 use std::collections::BTreeSet;
@@ -24,6 +26,8 @@ pub struct Stat {
     pub segment_bytes: u64,
     /// Bytes of the main branch's manifest.
     pub manifest_bytes: u64,
+    /// Bytes of the write log: changes that are not in the pages yet.
+    pub log_bytes: u64,
     /// Pages in use.
     pub pages: u64,
     /// File pages that were ever used.
@@ -60,6 +64,7 @@ pub fn stat(store: &Store, partition: &Partition) -> Result<Stat> {
             }
             FileName::Manifest { branch, .. } => stat.branches.push(branch.clone()),
             FileName::Archive { tag, .. } => stat.archives.push(tag.clone()),
+            FileName::Log { .. } => stat.log_bytes += bytes,
         }
         if matches!(file, FileName::Manifest { branch, .. } if branch == MAIN) {
             stat.manifest_bytes = *bytes;
@@ -68,7 +73,7 @@ pub fn stat(store: &Store, partition: &Partition) -> Result<Stat> {
             store.load(partition, file)?.manifest().files(store.options(), &mut referenced);
         }
     }
-    let main = store.view(partition)?;
+    let main = store.paged(partition, MAIN)?;
     if let Some(manifest) = main.as_ref().map(|view| view.manifest()) {
         stat.pages = manifest.mapping.pages().count() as u64;
         stat.file_pages = manifest.end;
@@ -95,10 +100,18 @@ pub fn check(
     let mut states = store.files(partition)?;
     let old = superseded(&states);
     states.retain(|file| !old.contains(file));
-    states.retain(|file| matches!(file, FileName::Manifest { .. } | FileName::Archive { .. }));
+    let of_state = |file: &FileName| {
+        matches!(file, FileName::Manifest { .. } | FileName::Archive { .. } | FileName::Log { .. })
+    };
+    states.retain(of_state);
     states.sort();
     let mut reports = Vec::new();
     for state in states {
+        if let FileName::Log { number } = state {
+            let report = check_log(&store.source_of(partition)?, number).unwrap_or_else(Report::from);
+            reports.push((state, report));
+            continue;
+        }
         let report = match store.load(partition, &state) {
             Ok(view) => {
                 let mut report = Report::default();
@@ -113,4 +126,29 @@ pub fn check(
         reports.push((state, report));
     }
     Ok(reports)
+}
+
+/// Verifies a file of a write log.
+fn check_log(source: &Directory, number: u64) -> Result<Report> {
+    let file = FileName::Log { number };
+    let bytes = source.whole(&file)?;
+    let sound = |damage: Damage| damage.in_file(source.describe(&file), 0);
+    let mut report = Report::default();
+    let Some(head) = record::head(&bytes, number).map_err(sound)? else { return Ok(report) };
+    let mut records = record::records(&bytes, head);
+    for record in &mut records {
+        for entry in record.entries() {
+            let (_, logged) = entry.map_err(sound)?;
+            report.entries += 1;
+            report.bytes += (logged.key.len() + logged.value.map_or(0, <[u8]>::len)) as u64;
+        }
+    }
+    let end = records.end();
+    if record::torn(&bytes, head, end).map_err(sound)? {
+        let name = source.describe(&file);
+        report.torn = Some(format!(
+            "{name}, byte {end}: a record that was not finished; it is as if it had never been written"
+        ));
+    }
+    Ok(report)
 }

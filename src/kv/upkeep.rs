@@ -164,6 +164,10 @@ impl<S: Sink> Writer<S> {
 
 async fn erase(sink: &impl Sink, manifest: &FileName) -> Result<()> {
     let files = sink.names().await?;
+    // Without its manifest a write log would be another partition's.
+    for file in files.iter().filter(|file| matches!(file, FileName::Log { .. })) {
+        sink.remove(file).await?;
+    }
     // Those that others have replaced first, or they would be what is left.
     for file in superseded(&files) {
         sink.remove(&file).await?;

@@ -8,6 +8,7 @@ use super::branch::MAIN;
 use super::compress::{self, Dictionary, LEVEL};
 use super::edit::{Edit, Outcome};
 use super::effects::{Entries, Expiries};
+use super::log::Log;
 use super::manifest::{Change, Manifest};
 use super::names::FileName;
 use super::options::Options;
@@ -72,6 +73,9 @@ impl Writer<Directory> {
         let lock = lock(&path)?;
         let mut writer = now(Writer::load(options, directory, branch))?;
         writer._lock = Some(lock);
+        if branch == MAIN && writer.sink.cached().is_none() {
+            now(writer.merge_log(Directory::new(path)))?;
+        }
         Ok(writer)
     }
 
@@ -106,6 +110,27 @@ pub(super) fn lock(path: &Path) -> Result<File> {
 }
 
 impl<S: Sink> Writer<S> {
+    /// Merges what a write log holds that an engine has left in `sink`.
+    pub async fn merge_log<L: Sink>(&mut self, sink: L) -> Result<()> {
+        let log = Log::open(sink).await?;
+        if log.is_empty() {
+            return Ok(());
+        }
+        if self.manifest.tail == 0 {
+            return Err(log.without_manifest());
+        }
+        let layers = log.freeze();
+        let mut after = Vec::new();
+        while let Some(batch) = log.changes(&layers, &after).await? {
+            self.apply(&batch, 0).await?;
+            if let Some(last) = batch.ops().last() {
+                after.clone_from(&last.key);
+            }
+        }
+        log.forget(&layers);
+        log.remove(layers).await
+    }
+
     /// A writer of a branch of the partition whose files `sink` has. A branch that is not `main` must exist. Whoever
     /// calls sees to it that there is no other writer.
     pub async fn load(options: Arc<Options>, sink: S, branch: &str) -> Result<Writer<S>> {

@@ -64,6 +64,9 @@ static void bad_input(void) {
     options = (rde_kv_options)RDE_KV_OPTIONS_INIT;
     options.flags = 1u << 31;
     CHECK_STATUS(INVALID_ARGUMENT, rde_kv_open(&options, &none, NULL));
+    options.flags = 0;
+    options.log_bytes = 1000;
+    CHECK_STATUS(INVALID_ARGUMENT, rde_kv_open(&options, &none, NULL));
     options.struct_size = 3;
     CHECK_STATUS(ABI_MISMATCH, rde_kv_open(&options, &none, NULL));
     CHECK(none.id == 0);
@@ -349,6 +352,40 @@ static void two_writers(const char *folder) {
     shown("two writers over object storage");
 }
 
+/* Batches are safe in a log, and in the pages after the store is closed. */
+static void logged(const char *folder) {
+    char path[4096], value[64];
+    rde_completion done;
+    rde_error error;
+    rde_kv kv = {0};
+    rde_kv_options options = RDE_KV_OPTIONS_INIT;
+    rde_kv_details before = RDE_KV_DETAILS_INIT, after = RDE_KV_DETAILS_INIT;
+    snprintf(path, sizeof path, "store_path=%s/logged\n", folder);
+    options.lines = text(path);
+    options.flags = RDE_KV_NO_URING;
+    options.log_bytes = 1 << 20;
+    if (!CHECK_OK(error, rde_kv_open(&options, &kv, &error))) return;
+    uint32_t partition = partition_of(kv, "t", 0);
+    fill(kv, partition, 100);
+    CHECK_OK(error, rde_kv_info(kv, &before, &error));
+    rde_kv_change change = {.key = text("key00042"), .value = text("another"), .timestamp = 6};
+    rde_kv_request write = {.partition = partition, .op = RDE_KV_OP_WRITE, .changes = &change, .change_count = 1};
+    CHECK_STATUS(OK, call(kv, write, &done));
+    CHECK_OK(error, rde_kv_info(kv, &after, &error));
+    CHECK(done.value == 1 && before.log_bytes == 0 && after.log_bytes == 8192);
+    CHECK(after.data_bytes == before.data_bytes && after.manifest_bytes == before.manifest_bytes);
+    rde_kv_request read = {.partition = partition, .op = RDE_KV_OP_READ, .key = change.key, .memory = value, .length = 64};
+    CHECK_STATUS(OK, call(kv, read, &done));
+    CHECK(done.length == 7 && memcmp(value, "another", 7) == 0);
+    CHECK_STATUS(OK, rde_kv_close(kv));
+    kv = open_store(path);
+    read.partition = partition_of(kv, "t", 0);
+    CHECK_STATUS(OK, call(kv, read, &done));
+    CHECK(done.length == 7 && memcmp(value, "another", 7) == 0);
+    CHECK_STATUS(OK, rde_kv_close(kv));
+    shown("a write log");
+}
+
 static void *waits(void *argument) {
     rde_completion done;
     uint32_t count;
@@ -387,6 +424,7 @@ int main(void) {
     upkeep(lines);
     branches(lines);
     two_writers(folder);
+    logged(folder);
     closed_while_polled();
     char command[300];
     snprintf(command, sizeof command, "rm -r %s", folder);

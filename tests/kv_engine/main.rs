@@ -14,6 +14,7 @@ mod branches;
 mod ends;
 #[cfg(feature = "cli")]
 mod golden;
+mod log;
 mod model;
 mod scans;
 mod upkeep;

@@ -13,6 +13,8 @@ use std::time::Duration;
 crate::both! {
     readers_see_committed_states_in_place
     readers_see_committed_states_appended
+    readers_see_committed_states_in_a_log
+    it_agrees_with_a_model_in_a_log
     it_agrees_with_a_model
 }
 
@@ -98,6 +100,26 @@ fn readers_see_committed_states_appended(io: Choice) {
         data.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("data_"));
     // 60 rounds filled more than 150 files.
     assert!(files.count() < 60, "nothing was collected");
+}
+
+/// With a log that is merged every few rounds.
+fn readers_see_committed_states_in_a_log(io: Choice) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = small(io, folder.path());
+    options.log_bytes = 1 << 20;
+    readers_see_committed_states(&options, 60);
+}
+
+fn it_agrees_with_a_model_in_a_log(io: Choice) {
+    for (seed, append) in [(11, false), (12, true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = small(io, folder.path());
+        options.store.append = append;
+        options.store.compression = seed == 12;
+        options.cache_data_pages = seed == 11;
+        options.log_bytes = 1 << 20;
+        agree(options, seed, true);
+    }
 }
 
 fn it_agrees_with_a_model(io: Choice) {

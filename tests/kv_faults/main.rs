@@ -6,6 +6,7 @@
 
 #[path = "../kv_support/mod.rs"]
 mod kv_support;
+mod logged;
 mod steps;
 
 use kv_support::Folder;
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use steps::{Model, Plan, partition, scan};
 
+/// Appending, and by an engine with a write log.
+const WAYS: [(bool, bool); 4] = [(false, false), (true, false), (false, true), (true, true)];
 /// Steps that a child does before it ends.
 const STEPS: u64 = 12;
 
@@ -73,6 +76,11 @@ fn run(shim: &Path, plan: &Plan, from: u64, to: u64, at: u64, action: &str) -> S
 /// The step that the partition is at; panics unless it is `at_least` or the one after.
 fn state(plan: &Plan, at_least: u64, place: &str) -> u64 {
     let store = Store::open(plan.options()).unwrap_or_else(|error| panic!("{place}: {error}"));
+    if plan.log {
+        // Who opens it to write merges what the log holds.
+        let writer = store.writer(&partition());
+        drop(writer.unwrap_or_else(|error| panic!("{place}: {error}")));
+    }
     let found = match store.view(&partition()).unwrap_or_else(|error| panic!("{place}: {error}")) {
         Some(view) => scan(&view).unwrap_or_else(|error| panic!("{place}: {error}")),
         None => Model::new(),
@@ -89,15 +97,15 @@ fn state(plan: &Plan, at_least: u64, place: &str) -> u64 {
 fn killed_at_every_call() {
     let folder = Folder::in_memory();
     let shim = shim(&folder.0);
-    for append in [false, true] {
-        let plan = |name: String| Plan { folder: folder.0.join(name), append, seed: 1 };
-        let whole = plan(format!("{append}-whole"));
+    for (append, log) in WAYS {
+        let plan = |name: String| Plan { folder: folder.0.join(name), append, log, seed: 1 };
+        let whole = plan(format!("{append}-{log}-whole"));
         let calls = run(&shim, &whole, 0, STEPS, 0, "").calls;
         assert!(calls > 4 * STEPS, "{calls} calls that change the disk");
         assert_eq!(state(&whole, STEPS - 1, "whole"), STEPS);
         for at in 1..=calls {
             for action in ["kill", "half"] {
-                let place = format!("append {append}, {action} at {at}");
+                let place = format!("append {append}, log {log}, {action} at {at}");
                 let plan = plan(place.clone());
                 let said = run(&shim, &plan, 0, STEPS, at, action);
                 assert!(said.killed || action == "half", "{place}: {said:?}");
@@ -121,12 +129,14 @@ fn killed_at_random() {
     let mut random = steps::Random(seed);
     let mut killed = 0;
     for life in 0..20 {
-        let plan = Plan { folder: folder.0.join(life.to_string()), append: life % 2 == 0, seed: seed + life };
+        let (append, log) = WAYS[life as usize % WAYS.len()];
+        let plan = Plan { folder: folder.0.join(life.to_string()), append, log, seed: seed + life };
         let mut at = 0;
         for turn in 0..25 {
             let action = ["kill", "half"][random.below(2) as usize];
             let place = format!("seed {seed}, life {life}, turn {turn}");
             let said = run(&shim, &plan, at, at + 6, 1 + random.below(60), action);
+            assert_eq!(said.failed, None, "{place}");
             killed += u64::from(said.killed);
             at = if said.killed { state(&plan, said.done, &place) } else { at + 6 };
         }
@@ -139,16 +149,16 @@ fn killed_at_random() {
 fn a_failing_disk_is_a_status() {
     let folder = Folder::in_memory();
     let shim = shim(&folder.0);
-    for (append, action) in [false, true]
+    for ((append, log), action) in WAYS
         .into_iter()
-        .flat_map(|append| ["eio-write", "enospc", "eio-sync", "eio"].map(|action| (append, action)))
+        .flat_map(|way| ["eio-write", "enospc", "eio-sync", "eio"].map(|action| (way, action)))
     {
-        let plan = |name: String| Plan { folder: folder.0.join(name), append, seed: 2 };
+        let plan = |name: String| Plan { folder: folder.0.join(name), append, log, seed: 2 };
         let calls = run(&shim, &plan("whole".into()), 0, STEPS, 0, action).calls;
         std::fs::remove_dir_all(folder.0.join("whole")).unwrap();
         let mut failures = 0;
         for at in 1..=calls {
-            let place = format!("append {append}, {action} at {at}");
+            let place = format!("append {append}, log {log}, {action} at {at}");
             let plan = plan(place.clone());
             let said = run(&shim, &plan, 0, STEPS, at, action);
             assert!(!said.killed, "{place}");
@@ -166,7 +176,7 @@ fn a_failing_disk_is_a_status() {
             assert_eq!(state(&plan, STEPS - 1, &place), STEPS);
             std::fs::remove_dir_all(&plan.folder).unwrap();
         }
-        assert!(failures > 10, "append {append}, {action}: {failures} failures");
+        assert!(failures > 10, "append {append}, log {log}, {action}: {failures} failures");
     }
 }
 
@@ -175,7 +185,8 @@ fn short_writes_are_continued() {
     let folder = Folder::in_memory();
     let shim = shim(&folder.0);
     for at in 1..80 {
-        let plan = Plan { folder: folder.0.join(at.to_string()), append: at % 2 == 0, seed: 3 };
+        let (append, log) = WAYS[at as usize % WAYS.len()];
+        let plan = Plan { folder: folder.0.join(at.to_string()), append, log, seed: 3 };
         let said = run(&shim, &plan, 0, STEPS, at, "short");
         assert_eq!((said.done, said.failed), (STEPS, None), "short at {at}");
         assert_eq!(state(&plan, STEPS - 1, "short"), STEPS);

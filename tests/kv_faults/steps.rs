@@ -1,5 +1,6 @@
 //! What the process that is killed does, step by step, and what each step leaves: both follow from a seed.
 
+use super::logged;
 use rdma_engine::Result;
 use rdma_engine::kv::batch::{Action, Batch, Op, Order};
 use rdma_engine::kv::names::Partition;
@@ -38,11 +39,13 @@ pub fn scan(view: &View) -> Result<Model> {
 pub struct Plan {
     pub folder: PathBuf,
     pub append: bool,
+    /// Whether an engine with a write log does them.
+    pub log: bool,
     pub seed: u64,
 }
 
 /// What a step does.
-enum Step {
+pub enum Step {
     Write(Vec<Op>),
     Truncate(Vec<u8>),
     Compact,
@@ -51,14 +54,15 @@ enum Step {
 
 impl Plan {
     pub fn to_text(&self, from: u64, to: u64) -> String {
-        format!("{} {} {from} {to} {}", u8::from(self.append), self.seed, self.folder.display())
+        let (append, log) = (u8::from(self.append), u8::from(self.log));
+        format!("{append} {log} {} {from} {to} {}", self.seed, self.folder.display())
     }
 
     pub fn from_text(text: &str) -> (Plan, u64, u64) {
-        let mut fields = text.splitn(5, ' ');
+        let mut fields = text.splitn(6, ' ');
         let mut number = || fields.next().unwrap().parse::<u64>().unwrap();
-        let (append, seed, from, to) = (number() == 1, number(), number(), number());
-        (Plan { folder: fields.next().unwrap().into(), append, seed }, from, to)
+        let (append, log, seed, from, to) = (number() == 1, number() == 1, number(), number(), number());
+        (Plan { folder: fields.next().unwrap().into(), append, log, seed }, from, to)
     }
 
     pub fn options(&self) -> Options {
@@ -73,7 +77,7 @@ impl Plan {
         }
     }
 
-    fn step(&self, number: u64) -> Step {
+    pub fn step(&self, number: u64) -> Step {
         let mut random = Random(self.seed.wrapping_mul(1000).wrapping_add(number));
         match random.below(8) {
             6 => Step::Compact,
@@ -86,7 +90,10 @@ impl Plan {
                     let value = vec![random.below(256) as u8; [10, 700, 9000][random.below(3) as usize]];
                     let action = match random.below(6) {
                         0 => Action::Delete,
-                        1 => Action::UpsertLarge { value, metadata: None, expire_ms: 0 },
+                        // No log takes one: most batches have none then.
+                        1 if !self.log || number % 4 == 1 => {
+                            Action::UpsertLarge { value, metadata: None, expire_ms: 0 }
+                        }
                         _ => Action::Upsert { value, expire_ms: random.below(2) * 7_000_000_000_000 },
                     };
                     ops.insert(key.clone(), Op { key, action, timestamp: 1 });
@@ -124,6 +131,9 @@ impl Plan {
     /// Does the steps after `from` up to `to`, and says which are done. After a failure everything must still be
     /// readable; then it ends.
     pub fn run(&self, from: u64, to: u64) {
+        if self.log {
+            return logged::run(self, from, to);
+        }
         let opened = Store::create(self.options()).and_then(|store| store.writer(&partition()));
         let mut writer = match opened {
             Ok(writer) => writer,

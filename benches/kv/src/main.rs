@@ -62,12 +62,9 @@ struct Run {
     /// Random reads of a round.
     #[arg(long, default_value_t = 300_000)]
     reads: u64,
-    /// Random rewrites of a round.
-    #[arg(long, default_value_t = 200_000)]
-    rewrites: u64,
-    /// Random rewrites of a round of those that go on until upkeep is done; 0 for as many as there are entries.
+    /// Random rewrites of a round, in batches of 1,000; 0 for as many as there are entries.
     #[arg(long, default_value_t = 0)]
-    sustained: u64,
+    rewrites: u64,
     /// Times that each side runs.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -158,7 +155,7 @@ impl Run {
         let mut memory: Vec<f64> =
             in_place.iter().chain(&appended).map(|figure| figure.memory as f64 / 1048576.0).collect();
         let (mut reads, mut fio) = (Rounds::default(), Vec::new());
-        let (mut scans, mut rewrites) = (Rounds::default(), Rounds::default());
+        let mut scans = Rounds::default();
         for _ in 0..self.rounds {
             fio.extend(fio_iops(&place));
             reads.ours.push(self.side(Side::Ours, "read", &place, value, self.reads, &[])?);
@@ -168,16 +165,6 @@ impl Run {
             scans.ours.push(self.side(Side::Ours, "scan", &place, value, 0, &[])?);
             scans.rocks.push(self.side(Side::Rocks, "scan", &rocks, value, 0, &[])?);
         }
-        for _ in 0..self.rounds {
-            rewrites.ours.push(self.side(Side::Ours, "rewrite", &place, value, self.rewrites, &[])?);
-            rewrites.rocks.push(self.side(Side::Rocks, "rewrite", &rocks, value, self.rewrites, &[])?);
-        }
-        let mut sustained = Rounds::default();
-        let operations = if self.sustained == 0 { self.keys } else { self.sustained };
-        for _ in 0..self.rounds {
-            sustained.ours.push(self.side(Side::Ours, "sustain", &place, value, operations, &[])?);
-            sustained.rocks.push(self.side(Side::Rocks, "sustain", &rocks, value, operations, &[])?);
-        }
         let (ours, theirs) = (rate(&reads.ours), rate(&reads.rocks));
         row("random read, 32 in flight", "1/s", Goal::TimesAtLeast(1.3), &ours, &theirs, ROCKS);
         row("random read, 32 in flight, beside fio", "1/s", Goal::TimesAtLeast(0.95), &ours, &fio, "fio");
@@ -185,22 +172,48 @@ impl Run {
         let (ours, theirs) = (p99(&reads.ours), p99(&reads.rocks));
         row("random read, p99", "µs", Goal::TimesAtMost(1.0), &ours, &theirs, ROCKS);
         row("scan", "1/s", Goal::TimesAtLeast(1.2), &rate(&scans.ours), &rate(&scans.rocks), ROCKS);
-        let (ours, theirs) = (rate(&rewrites.ours), rate(&rewrites.rocks));
-        row("rewrite at random, batches of 1,000", "1/s", Goal::TimesAtLeast(1.0), &ours, &theirs, ROCKS);
-        let amplification: Vec<f64> = rewrites.ours.iter().map(|figure| figure.amplification).collect();
-        row("rewrite at random, write amplification", "", Goal::AtMost(4.0), &amplification, &[], "");
-        let (ours, theirs) = (rate(&sustained.ours), rate(&sustained.rocks));
-        row("rewrite at random, sustained", "1/s", Goal::TimesAtLeast(1.0), &ours, &theirs, ROCKS);
-        let amplification =
-            |figures: &[Figure]| figures.iter().map(|figure| figure.amplification).collect::<Vec<_>>();
-        let (ours, theirs) = (amplification(&sustained.ours), amplification(&sustained.rocks));
-        let goal = Goal::TimesAtMost(1.0);
-        row("rewrite at random, sustained, write amplification", "", goal, &ours, &theirs, ROCKS);
-        let all = reads.ours.iter().chain(&scans.ours).chain(&rewrites.ours).chain(&sustained.ours);
+        let all = reads.ours.iter().chain(&scans.ours);
         memory.extend(all.map(|figure| figure.memory as f64 / 1048576.0));
+        memory.extend(self.rewrites(value, (&place, &rocks), &mut row)?);
         let most = memory.iter().copied().fold(0.0, f64::max);
         row("peak memory", "MiB", Goal::AtMost(128.0 + 64.0), &[most], &[], "");
         Ok(())
+    }
+
+    /// Rows of rewrites, and what memory they took, in MiB.
+    fn rewrites(
+        &self,
+        value: usize,
+        (place, rocks): (&Path, &Path),
+        row: &mut impl FnMut(&str, &str, Goal, &[f64], &[f64], &str),
+    ) -> Done<Vec<f64>> {
+        let count = if self.rewrites == 0 { self.keys } else { self.rewrites };
+        let log = LOG.to_string();
+        let rate = |figure: &Figure| figure.rate;
+        let amplification = |figure: &Figure| figure.amplification;
+        let of = |figures: &[Figure], what: fn(&Figure) -> f64| figures.iter().map(what).collect::<Vec<_>>();
+        let mut memory = Vec::new();
+        for (kind, name) in [("rewrite", "rewrite at random"), ("sustain", "rewrite at random, sustained")] {
+            let (mut logged, mut in_place, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+            for _ in 0..self.rounds {
+                logged.push(self.side(Side::Ours, kind, place, value, count, &["--log", &log])?);
+                theirs.push(self.side(Side::Rocks, kind, rocks, value, count, &[])?);
+                in_place.push(self.side(Side::Ours, kind, place, value, count, &[])?);
+            }
+            let theirs_rate = of(&theirs, rate);
+            let goal = Goal::TimesAtLeast(1.0);
+            row(&format!("{name}, with a log"), "1/s", goal, &of(&logged, rate), &theirs_rate, ROCKS);
+            row(&format!("{name}, no log"), "1/s", Goal::Nothing, &of(&in_place, rate), &theirs_rate, ROCKS);
+            // Each side's is of all that it ever writes for these; of RocksDB's only what it has waited for counts so.
+            let theirs = if kind == "sustain" { of(&theirs, amplification) } else { Vec::new() };
+            let (ours, plain) = (of(&logged, amplification), of(&in_place, amplification));
+            let what = format!("{name}, with a log, write amplification");
+            row(&what, "", Goal::AtMost(4.0), &ours, &theirs, ROCKS);
+            let what = format!("{name}, no log, write amplification");
+            row(&what, "", Goal::Nothing, &plain, &theirs, ROCKS);
+            memory.extend(logged.iter().chain(&in_place).map(|figure| figure.memory as f64 / 1048576.0));
+        }
+        Ok(memory)
     }
 
     /// Everything in memory.
@@ -248,6 +261,8 @@ impl Run {
 }
 
 const ROCKS: &str = "RocksDB";
+/// Bytes of our write logs together; an eighth as much memory comes out of the cache's.
+const LOG: usize = 512 << 20;
 
 /// fio's random reads of 4 KiB from the same file at the same depth; None without fio.
 fn fio_iops(store: &Path) -> Option<f64> {

@@ -50,6 +50,9 @@ pub struct Task {
     /// Shards of our side, which share the cache; 0 for as many as suit the task.
     #[arg(long, default_value_t = 0)]
     pub shards: usize,
+    /// Bytes of write logs of our side, whose memory comes out of the cache's; 0 for none.
+    #[arg(long, default_value_t = 0)]
+    pub log: usize,
     /// Append mode, of our side.
     #[arg(long)]
     pub append: bool,

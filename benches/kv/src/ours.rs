@@ -32,8 +32,9 @@ fn open(task: &Task) -> Done<(Engine, Vec<Handle>)> {
         Options { store_paths: vec![task.dir.clone()], append: task.append, threads, ..Options::default() };
     let engine = Engine::open(EngineOptions {
         store,
-        cache_bytes: (task.cache - (threads - 1) * SHARD) / threads,
+        cache_bytes: (task.cache - (threads - 1) * SHARD - task.log / 8) / threads,
         cache_data_pages: true,
+        log_bytes: task.log / threads,
         ..EngineOptions::default()
     })?;
     eprintln!("ours: {:?}", engine.backend());
@@ -45,16 +46,32 @@ fn open(task: &Task) -> Done<(Engine, Vec<Handle>)> {
 /// Runs one task.
 pub fn run(task: &Task) -> Done<Figure> {
     let (engine, handles) = open(task)?;
+    let (before, start) = (written(&engine), Instant::now());
     let mut figure = match task.kind {
         Kind::Load => load(&engine, &handles, task)?,
         Kind::Read | Kind::Cached => read(&engine, &handles, task)?,
         Kind::Scan => scan(&engine, &handles, task)?,
-        // In place there is no upkeep to wait for: a commit leaves nothing behind.
         Kind::Rewrite | Kind::Sustain => rewrite(&engine, &handles, task)?,
     };
-    figure.memory = memory_peak();
+    // What is still in a log is put into the pages.
     engine.close();
+    if matches!(task.kind, Kind::Load | Kind::Rewrite | Kind::Sustain) {
+        let entries = if task.kind == Kind::Load { task.keys } else { task.operations };
+        let users = entries * (task.value as u64 + 16);
+        figure.amplification = (written(&engine) - before) as f64 / users as f64;
+        if task.kind == Kind::Sustain {
+            figure.seconds = start.elapsed().as_secs_f64();
+            figure.rate = entries as f64 / figure.seconds;
+        }
+    }
+    figure.memory = memory_peak();
     Ok(figure)
+}
+
+/// Bytes that were written to all files.
+fn written(engine: &Engine) -> u64 {
+    let stats = engine.stats();
+    stats.data_bytes + stats.manifest_bytes + stats.log_bytes
 }
 
 fn op(number: u64, round: u64, task: &Task) -> Op {
@@ -95,7 +112,6 @@ fn write(
         numbers[partition] += 1;
         Some(keys.iter().map(|number| op(*number, round, task)).collect::<Vec<Op>>())
     };
-    let before = engine.stats();
     let start = Instant::now();
     let mut entries = 0;
     let mut submit = |partition: usize, ops: Vec<Op>| {
@@ -114,15 +130,7 @@ fn write(
         next[partition] = make(partition);
     }
     let seconds = start.elapsed().as_secs_f64();
-    let stats = engine.stats();
-    let written = stats.data_bytes + stats.manifest_bytes - before.data_bytes - before.manifest_bytes;
-    let users = entries * (task.value as u64 + 16);
-    Ok(Figure {
-        rate: entries as f64 / seconds,
-        seconds,
-        amplification: written as f64 / users as f64,
-        ..Figure::default()
-    })
+    Ok(Figure { rate: entries as f64 / seconds, seconds, ..Figure::default() })
 }
 
 fn take(completions: &Arc<Completions>) -> Done<Option<(u64, Answer)>> {

@@ -50,6 +50,8 @@ pub enum Goal {
     AtMost(f64),
     /// At least so much.
     AtLeast(f64),
+    /// Nothing: it is there to be compared with.
+    Nothing,
 }
 
 fn median(values: &[f64]) -> Option<f64> {
@@ -75,6 +77,7 @@ pub fn entry(
         Goal::TimesAtMost(times) => (ratio.map(|ratio| ratio <= times), format!("≤ {times} × peer")),
         Goal::AtMost(most) => (ours_median.map(|ours| ours <= most), format!("≤ {most} {unit}")),
         Goal::AtLeast(least) => (ours_median.map(|ours| ours >= least), format!("≥ {least} {unit}")),
+        Goal::Nothing => (None, String::new()),
     };
     Entry {
         name: name.into(),
@@ -92,15 +95,22 @@ pub fn entry(
     }
 }
 
+impl Entry {
+    fn verdict(&self) -> &'static str {
+        match self.met {
+            Some(true) => "met",
+            Some(false) => "MISSED",
+            None if self.goal.is_empty() && self.ours.is_some() => "",
+            None => "not run",
+        }
+    }
+}
+
 /// Prints rows.
 pub fn print(entries: &[Entry]) {
     let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.3}"));
     for entry in entries {
-        let verdict = match entry.met {
-            Some(true) => "met",
-            Some(false) => "MISSED",
-            None => "not run",
-        };
+        let verdict = entry.verdict();
         println!(
             "{:<44} {:>14} {:>14} {:<5} ratio {:>7}  {:<16} {:<7} {}",
             entry.name,
@@ -134,11 +144,7 @@ pub fn docs(json: &Path, page: &Path) -> Result<(), Box<dyn std::error::Error>> 
     let mut table = format!("Measured on: {machine}.\n\n");
     table += "| what | ours | theirs | unit | ratio | goal | | peer |\n|---|---|---|---|---|---|---|---|\n";
     for entry in &entries {
-        let verdict = match entry.met {
-            Some(true) => "met",
-            Some(false) => "MISSED",
-            None => "not run",
-        };
+        let verdict = entry.verdict();
         table += &format!(
             "| {} | {} | {} | {} | {} | {} | {verdict} | {} |\n",
             entry.name,

@@ -315,6 +315,7 @@ impl Sink for Files {
         let counters = self.0.pages.counters();
         match name {
             FileName::Data { .. } | FileName::Segment { .. } => counters.data_bytes.add(bytes.len() as u64),
+            FileName::Log { .. } => counters.log_bytes.add(bytes.len() as u64),
             _ => counters.manifest_bytes.add(bytes.len() as u64),
         }
         self.0.writes.borrow_mut().push_back((name.clone(), bytes.len(), operation));

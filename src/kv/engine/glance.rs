@@ -71,6 +71,9 @@ fn look(shard: &Shard, target: u32, key: &[u8], value: &mut Vec<u8>) -> Option<S
     let state = partition.state.borrow();
     let State::Open(open) = &*state else { return None };
     let Backing::Disk(files) = &open.backing else { return None };
+    if open.logged(key).is_some() {
+        return None;
+    }
     let version = open.version.borrow();
     let version = version.as_ref()?;
     shard.use_now(partition);

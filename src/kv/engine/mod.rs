@@ -17,8 +17,8 @@
 //!
 //! Inside: [`thread`] runs a [`shard`]'s [`tasks`](crate::io::tasks) in [`rounds`], and is [`idle`] between them; [`serve`]
 //! are the requests, of which [`glance`] answers those that need no task, [`upkeep`] what the engine does by itself. A
-//! [`partition`] is kept in a [`backing`]: [`files`] over the shard's [`pages`], a [`cache`] over its disk, or [`memory`];
-//! with its branches and archives it shares a [`home`].
+//! [`partition`] is kept in a [`backing`]: [`files`] over the shard's [`pages`], a [`cache`] over its disk, or [`memory`],
+//! and has a write log ([`logged`]); with its branches and archives it shares a [`home`].
 
 mod ahead;
 mod backing;
@@ -30,6 +30,7 @@ mod glance;
 mod home;
 mod idle;
 mod lock;
+mod logged;
 mod memory;
 mod open_files;
 mod options;

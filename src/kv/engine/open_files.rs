@@ -22,6 +22,7 @@ enum Kind {
     Data,
     Segment,
     Manifest,
+    Log,
 }
 
 #[derive(Debug)]
@@ -41,6 +42,7 @@ fn parts(name: &FileName) -> Option<(Kind, u64, &str, u64)> {
         FileName::Data { id, branch, term } => Some((Kind::Data, *id, branch, *term)),
         FileName::Segment { id, branch, term } => Some((Kind::Segment, *id, branch, *term)),
         FileName::Manifest { branch, term } => Some((Kind::Manifest, 0, branch, *term)),
+        FileName::Log { number } => Some((Kind::Log, *number, "", 0)),
         FileName::Archive { .. } => None,
     }
 }

@@ -18,6 +18,9 @@ pub struct EngineOptions {
     pub cache_bytes: usize,
     /// Whether data pages are kept too, and not only index pages.
     pub cache_data_pages: bool,
+    /// Bytes of write logs that a shard has at most before it merges the longest into its partition's pages, and an eighth
+    /// as much memory; twice as many are the end, and writes wait. 0: batches go to the pages at once, as EloqStore's do.
+    pub log_bytes: usize,
     /// Requests that wait for a shard at most, reads and writes each; more are `QUEUE_FULL`.
     pub queue: usize,
     /// Reads that a shard works on at a time.
@@ -49,6 +52,7 @@ impl Default for EngineOptions {
             io_depth: 256,
             cache_bytes: 128 << 20,
             cache_data_pages: false,
+            log_bytes: 0,
             queue: 4096,
             reads: 512,
             writes: 64,
@@ -78,6 +82,11 @@ impl EngineOptions {
         let sound = [
             (self.cache_bytes / self.store.page_size >= 16, "cache_bytes must be at least 16 pages"),
             (self.cache_bytes <= 1 << 40, "cache_bytes must be at most 1 TiB"),
+            (
+                self.log_bytes == 0 || (1 << 20..=1 << 36).contains(&self.log_bytes),
+                "log_bytes must be 1 MiB to 64 GiB, or 0",
+            ),
+            (self.log_bytes == 0 || !self.store.cloud.is_on(), "log_bytes must be 0 over an object store"),
             ((1..=1 << 20).contains(&self.queue), "queue must be 1 to 1,048,576"),
             ((1..=1 << 16).contains(&self.reads), "reads must be 1 to 65,536"),
             ((1..=1 << 12).contains(&self.writes), "writes must be 1 to 4,096"),

@@ -29,6 +29,8 @@ pub const WRITE: usize = RUN;
 const WRITES: usize = 32;
 /// Memory of edits that is kept.
 const RUNS: usize = 4;
+/// Bytes of one that is kept: a log's records are longer than what pages need.
+const LONGEST_RUN: usize = 2 << 20;
 /// Pages that a task holds at a time: a data page, its neighbour, an index page, one of a value's.
 const HELD: usize = 4;
 /// Pages that are found in memory before a task lets others run.
@@ -150,9 +152,10 @@ impl Pages {
     }
 
     /// Takes it back.
-    pub fn give_run(&self, run: Vec<u8>) {
+    pub fn give_run(&self, mut run: Vec<u8>) {
+        run.clear();
         let mut runs = self.runs.borrow_mut();
-        if runs.len() < RUNS {
+        if runs.len() < RUNS && run.capacity() <= LONGEST_RUN {
             runs.push(run);
         }
     }

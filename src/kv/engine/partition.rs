@@ -3,7 +3,9 @@
 use super::backing::Backing;
 use super::home::Home;
 use super::lock::Lock;
+use super::logged::Logged;
 use crate::io::tasks::rest;
+use crate::kv::log::Hit;
 use crate::kv::names::{FileName, Partition as Name};
 use crate::kv::sink::Sink;
 use crate::kv::versions::Version;
@@ -84,7 +86,9 @@ pub struct Open {
     pub backing: Backing,
     /// Its writer; None if it can only be read.
     pub writer: Option<Rc<Lock<Writer<Backing>>>>,
-    /// What was last committed; None if nothing was.
+    /// Its write log, if it has one.
+    pub logged: Option<Logged>,
+    /// What the pages have since the last commit; None if there was none.
     pub version: RefCell<Option<Arc<Version>>>,
     /// Versions that were shown and may still be read.
     pub published: RefCell<Vec<Weak<Version>>>,
@@ -154,6 +158,11 @@ impl Open {
         while reads() {
             rest().await;
         }
+    }
+
+    /// The last change of a key that is in the log and may not be in the pages.
+    pub fn logged(&self, key: &[u8]) -> Option<Hit> {
+        self.logged.as_ref()?.log.get(key)
     }
 
     /// Waits for writes of an edit that failed.

@@ -41,6 +41,8 @@ pub struct Rounds<F, S> {
     /// How many of all reads of late were not answered from memory.
     missing: usize,
     closed: bool,
+    /// Write logs are being merged, the last thing to do.
+    settled: bool,
 }
 
 impl<F: Future<Output = ()>, S: Fn(Rc<Shard>, Task) -> F> Rounds<F, S> {
@@ -56,6 +58,7 @@ impl<F: Future<Output = ()>, S: Fn(Rc<Shard>, Task) -> F> Rounds<F, S> {
             calm: 0,
             missing: 0,
             closed: false,
+            settled: false,
             shard: Rc::new(shard),
         }
     }
@@ -65,7 +68,10 @@ impl<F: Future<Output = ()>, S: Fn(Rc<Shard>, Task) -> F> Rounds<F, S> {
         loop {
             let did = self.round();
             if self.closed && self.reads.len() == 0 && self.writes.len() == 0 {
-                return Ok(());
+                if std::mem::replace(&mut self.settled, true) || self.shard.logs.borrow().is_empty() {
+                    return Ok(());
+                }
+                self.write(Task::Settle);
             }
             let ended = self.shard.pages.disk().turn(None)?;
             self.shard.measure();

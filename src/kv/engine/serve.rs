@@ -4,6 +4,7 @@ use super::ahead::{beside, read_ahead};
 use super::backing::Backing;
 use super::glance::Reading;
 use super::lock::Guard;
+use super::logged::{self, settle};
 use super::partition::{Open, Partition, State, Which};
 use super::queue::Reply;
 use super::request::{Answer, Job, Request};
@@ -12,6 +13,8 @@ use super::upkeep;
 use crate::kv::batch::Batch;
 use crate::kv::fork;
 use crate::kv::names::FileName;
+use crate::kv::packed::{EntryRef, Packed};
+use crate::kv::scan::{Range, Scanned};
 use crate::kv::versions::Version;
 use crate::kv::writer::Writer;
 use crate::status::{Error, Result, Status};
@@ -38,6 +41,8 @@ pub enum Task {
     Reading(Reading),
     /// Upkeep of a partition.
     Upkeep(Rc<Partition>),
+    /// All that write logs hold, into the pages.
+    Settle,
 }
 
 /// A partition whose writer this task has.
@@ -109,13 +114,23 @@ pub fn now_ms() -> u64 {
 
 /// Runs a task to its end.
 pub async fn serve(shard: Rc<Shard>, task: Task) {
-    let (reply, result) = match task {
+    match task {
         // The most frequent one needs no memory of its own.
-        Task::Reading(reading) => reading.end(&shard).await,
-        Task::Request(Work { target, job, reply }) => (reply, Box::pin(other(&shard, target, job)).await),
-        Task::Upkeep(partition) => return Box::pin(upkeep::look_after(&shard, &partition)).await,
-    };
-    shard.answer(reply, result);
+        Task::Reading(reading) => {
+            let (reply, result) = reading.end(&shard).await;
+            shard.answer(reply, result);
+        }
+        Task::Request(Work { target, job, reply }) => {
+            let writes = job.writes();
+            let result = Box::pin(other(&shard, target, job)).await;
+            shard.answer(reply, result);
+            if writes {
+                Box::pin(logged::relieve(&shard)).await;
+            }
+        }
+        Task::Upkeep(partition) => Box::pin(upkeep::look_after(&shard, &partition)).await,
+        Task::Settle => Box::pin(logged::settle_all(&shard)).await,
+    }
 }
 
 /// What was last committed, and where its pages are; None if there is nothing.
@@ -145,7 +160,25 @@ fn missing<T>(partition: &Partition) -> Result<Option<T>> {
 
 async fn read(shard: &Shard, target: u32, key: Vec<u8>, room: Vec<u8>) -> Result<Answer> {
     let Some((open, version)) = committed(shard, target).await? else { return Ok(Answer::Found(None)) };
-    version.tree(&shard.store, &open.backing).read_into(key, room).await.map(Answer::Found)
+    let tree = version.tree(&shard.store, &open.backing);
+    let Some((logged, hit)) = open.logged.as_ref().zip(open.logged(&key)) else {
+        return tree.read_into(key, room).await.map(Answer::Found);
+    };
+    let found = tree.read_into(key.clone(), room).await?;
+    logged.log.over(&key, found, &hit).await.map(Answer::Found)
+}
+
+/// The entries of a range, of log and pages.
+async fn scan(
+    shard: &Shard,
+    (open, version): &(Rc<Open>, Arc<Version>),
+    range: &Range<'_>,
+) -> Result<Scanned> {
+    let tree = version.tree(&shard.store, &open.backing);
+    match open.logged.as_ref().and_then(|logged| Some((logged, logged.log.overlay(range)?))) {
+        Some((logged, overlay)) => overlay.scan(&tree, &logged.log, range).await,
+        None => tree.scan(range).await,
+    }
 }
 
 async fn other(shard: &Rc<Shard>, target: u32, job: Job) -> Result<Answer> {
@@ -160,16 +193,29 @@ async fn other(shard: &Rc<Shard>, target: u32, job: Job) -> Result<Answer> {
             let Some((open, version)) = committed(shard, target).await? else {
                 return Ok(Answer::Found(None));
             };
-            version.tree(&shard.store, &open.backing).floor(&key).await.map(Answer::Found)
+            if open.logged.as_ref().is_none_or(|logged| logged.log.is_empty()) {
+                return version.tree(&shard.store, &open.backing).floor(&key).await.map(Answer::Found);
+            }
+            let range = Range::last_until(&key);
+            let scanned = scan(shard, &(open, version), &range).await?;
+            Ok(Answer::Found(scanned.entries.into_iter().next()))
         }
-        Request::Scan(scan) => {
-            let (open, version) = present(shard, target).await?;
-            version.tree(&shard.store, &open.backing).scan(&scan.range()).await.map(Answer::Scanned)
+        Request::Scan(asked) => {
+            let state = present(shard, target).await?;
+            scan(shard, &state, &asked.range()).await.map(Answer::Scanned)
         }
-        Request::ScanPacked(scan) => {
-            let (open, version) = present(shard, target).await?;
-            let scanned = version.tree(&shard.store, &open.backing).scan_packed(&scan.range()).await?;
-            Ok(Answer::Packed { entries: scanned.0, remaining: scanned.1 })
+        Request::ScanPacked(asked) => {
+            let state = present(shard, target).await?;
+            let (open, version) = &state;
+            if open.logged.as_ref().is_none_or(|logged| logged.log.is_empty()) {
+                let tree = version.tree(&shard.store, &open.backing);
+                let (entries, remaining) = tree.scan_packed(&asked.range()).await?;
+                return Ok(Answer::Packed { entries, remaining });
+            }
+            let scanned = scan(shard, &state, &asked.range()).await?;
+            let mut entries = Packed::default();
+            scanned.entries.iter().for_each(|found| entries.push(&EntryRef::from(found)));
+            Ok(Answer::Packed { entries, remaining: scanned.remaining })
         }
         Request::Archives => {
             let partition = shard.partition(target)?;
@@ -214,7 +260,16 @@ pub async fn writing(shard: &Shard, target: u32, make: bool) -> Result<Option<Wr
 }
 
 async fn write(shard: &Rc<Shard>, target: u32, batch: &Batch) -> Result<Answer> {
-    let Some(mut writing) = writing(shard, target, true).await? else { return Ok(Answer::Count(0)) };
+    let partition = shard.partition(target)?;
+    match logged::write(shard, &partition, batch).await? {
+        Ok(count) => Ok(Answer::Count(count)),
+        Err(_quiet) => apply(shard, target, batch).await.map(Answer::Count),
+    }
+}
+
+/// Writes a batch to a partition's pages; the partition is made if it is missing.
+pub async fn apply(shard: &Shard, target: u32, batch: &Batch) -> Result<u64> {
+    let Some(mut writing) = writing(shard, target, true).await? else { return Ok(0) };
     let open = writing.open.clone();
     let writer = writing.writer()?;
     let result = match (&open.backing, writer.manifest().tail) {
@@ -225,11 +280,17 @@ async fn write(shard: &Rc<Shard>, target: u32, batch: &Batch) -> Result<Answer> 
         }
         _ => writer.apply(batch, now_ms()).await,
     };
-    writing.ended(result).await.map(Answer::Count)
+    writing.ended(result).await
 }
 
 /// Requests that change a partition which is there.
 async fn change(shard: &Rc<Shard>, target: u32, request: Request) -> Result<Answer> {
+    let _quiet = match request {
+        Request::Truncate { .. } | Request::Archive { .. } | Request::CreateBranch { .. } => {
+            settle(shard, &shard.partition(target)?).await?
+        }
+        _ => None,
+    };
     let Some(mut writing) = writing(shard, target, false).await? else {
         return Ok(match request {
             Request::Archive { .. } => {
@@ -279,6 +340,7 @@ async fn erase(shard: &Rc<Shard>, target: u32) -> Result<Answer> {
         let what = "a partition is dropped by its own handle; a branch is deleted, an archive forgotten";
         return Err(Error::new(Status::InvalidArgument, what));
     }
+    let _quiet = settle(shard, &shard.partition(target)?).await?;
     let Some(mut writing) = writing(shard, target, false).await? else { return Ok(Answer::Done) };
     let (open, partition) = (writing.open.clone(), writing.partition.clone());
     let writer = writing.guard.take();

@@ -5,6 +5,7 @@ use super::cache::Mixed;
 use super::files::Files;
 use super::home::Home;
 use super::lock::Lock;
+use super::logged::hold;
 use super::memory::{Memory, Room};
 use super::open_files::OpenFiles;
 use super::options::EngineOptions;
@@ -21,7 +22,7 @@ use crate::kv::names::{FileName, Partition as Name};
 use crate::kv::options::Options;
 use crate::kv::sink::Sink;
 use crate::kv::source::Source;
-use crate::kv::tier::Tier;
+use crate::kv::tier::{Remote, Tier};
 use crate::kv::versions::Version;
 use crate::kv::writer::Writer;
 use crate::status::{Error, Result, Status};
@@ -65,6 +66,10 @@ pub struct Shard {
     pub chores: Cell<usize>,
     /// Whether what can be left for the next time should be.
     pub closing: Cell<bool>,
+    /// Bytes and memory of partitions' write logs, open or not, by number.
+    pub logs: RefCell<HashMap<u32, (u64, usize)>>,
+    /// Whose turn it is to merge one.
+    pub merging: Rc<Lock<()>>,
     homes: RefCell<HashMap<Name, Rc<Home>>>,
     completed: RefCell<Vec<Landed>>,
     open_files: Rc<RefCell<OpenFiles>>,
@@ -90,6 +95,8 @@ impl Shard {
             partitions: RefCell::default(),
             chores: Cell::new(0),
             closing: Cell::new(false),
+            logs: RefCell::default(),
+            merging: Lock::new(()),
             homes: RefCell::default(),
             completed: RefCell::default(),
             open_files: Rc::new(RefCell::new(OpenFiles::new(options.open_files, cache))),
@@ -204,7 +211,13 @@ impl Shard {
         };
         let mut writer = Writer::load(self.store.clone(), backing.clone(), branch).await?;
         let version = (writer.manifest().tail > 0).then(|| writer.version());
-        Ok(Some(Rc::new(open(partition, backing, Some(writer), version))))
+        let logged = self.log_of(partition).await?;
+        if let Some(logged) = logged.as_ref().filter(|logged| version.is_none() && !logged.log.is_empty()) {
+            return Err(logged.log.without_manifest());
+        }
+        let mut open = open(partition, backing, Some(writer), version);
+        open.logged = logged;
+        Ok(Some(Rc::new(open)))
     }
 
     /// Where a partition's bytes are; None if there is no such partition.
@@ -232,10 +245,19 @@ impl Shard {
             home.locked(&lock);
             *partition.lock.borrow_mut() = Some(lock);
         }
+        Ok(Some(Backing::Disk(self.files(target, remote))))
+    }
+
+    /// A partition's files, with writes of their own under way.
+    pub fn files(&self, target: &Target, remote: Option<Remote>) -> Files {
         let path = target.path.clone().unwrap_or_default();
         let (pages, open_files) = (self.pages.clone(), self.open_files.clone());
-        let files = Files::new(pages, open_files, target.number, path, &self.store, remote);
-        Ok(Some(Backing::Disk(files)))
+        Files::new(pages, open_files, target.number, path, &self.store, remote)
+    }
+
+    /// Whether the store's files are a cache of an object store's.
+    pub fn has_tier(&self) -> bool {
+        self.tier.is_some()
     }
 
     /// Closes partitions that nobody uses, those not used for longest first, until one more may be opened.
@@ -286,6 +308,7 @@ impl Shard {
         if let Some(open) = partition.open().filter(|open| open.backing.remote().is_some()) {
             open.backing.names().await?;
         }
+        let _log = hold(self, partition).await;
         let _writes = partition.home.turn.lock().await;
         let mut guard = None;
         if let Some(writer) = partition.open().and_then(|open| open.writer.clone()) {
@@ -316,6 +339,7 @@ fn open(
         published: RefCell::new(version.iter().map(Arc::downgrade).collect()),
         version: RefCell::new(version),
         changed: Cell::new(true),
+        logged: None,
         files: Cell::new((0, 0)),
         uncollected: Cell::new(false),
     }

@@ -63,6 +63,8 @@ counters! {
     data_bytes
     /// Bytes written to manifests and archives.
     manifest_bytes
+    /// Bytes written to write logs.
+    log_bytes
     /// Partitions that are open now.
     open_partitions
     /// Files that are open now.

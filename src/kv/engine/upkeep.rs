@@ -1,6 +1,7 @@
 //! What a shard does by itself: compaction, file collection, expiry, archives on a schedule. A step at a time, so that
 //! writes come between.
 
+use super::logged::settle;
 use super::options::UPKEEP;
 use super::partition::{Open, Partition, Which};
 use super::serve::{Task, now_ms, writing};
@@ -166,6 +167,7 @@ async fn archive(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<()> {
     if interval.is_zero() || !main || !due || !partition.unarchived.get() {
         return Ok(());
     }
+    let _quiet = settle(shard, partition).await?;
     let Some(mut writing) = writing(shard, partition.target.number, false).await? else { return Ok(()) };
     let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros());
     writing.writer()?.archive(&micros.to_string()).await?;

@@ -25,6 +25,7 @@ pub fn stat(kvs: &Kvs<'_>, named: &[Partition]) -> Result<()> {
             "segment_files": stat.segment_files,
             "segment_bytes": stat.segment_bytes,
             "manifest_bytes": stat.manifest_bytes,
+            "log_bytes": stat.log_bytes,
             "pages": stat.pages,
             "file_pages": stat.file_pages,
             "segments": stat.segments,
@@ -45,6 +46,9 @@ pub fn stat(kvs: &Kvs<'_>, named: &[Partition]) -> Result<()> {
         if stat.segment_files > 0 {
             let (segments, files, bytes) = (stat.segments, stat.segment_files, Size(stat.segment_bytes));
             text += &format!(", {segments} segments in {files} files of {bytes}");
+        }
+        if stat.log_bytes > 0 {
+            text += &format!(", {} in a write log", Size(stat.log_bytes));
         }
         text += if stat.dictionary { ", compressed" } else { "" };
         text += if stat.expires { ", entries expire" } else { "" };

@@ -4,152 +4,23 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod damage;
+mod disk;
+mod log;
+
+use disk::{Disk, Files, Random, after_failure};
 use rdma_engine::kv::batch::{Action, Batch, Op, Order};
 use rdma_engine::kv::names::FileName;
 use rdma_engine::kv::options::Options;
 use rdma_engine::kv::scan::{Large, Range};
 use rdma_engine::kv::sink::Sink;
-use rdma_engine::kv::source::{Source, now};
+use rdma_engine::kv::source::now;
 use rdma_engine::kv::writer::Writer;
-use rdma_engine::{Error, Result, Status};
-use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use rdma_engine::{Result, Status};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const ALL: Range<'static> = Range { large: Large::Return, ..Range::ALL };
-const SECTOR: usize = 512;
-
-/// What a disk is asked to do.
-#[derive(Clone)]
-enum Step {
-    Write(FileName, usize, Vec<u8>),
-    Sync(Vec<FileName>),
-    Replace(FileName, Vec<u8>),
-}
-
-type Files = HashMap<FileName, Vec<u8>>;
-
-/// A disk in memory that remembers what it was asked.
-#[derive(Default)]
-struct Disk {
-    files: RefCell<Files>,
-    steps: RefCell<Vec<Step>>,
-    /// Writes that succeed before one fails; None for any number.
-    writes_left: RefCell<Option<usize>>,
-}
-
-fn write(files: &mut Files, file: &FileName, offset: usize, bytes: &[u8]) {
-    let content = files.entry(file.clone()).or_default();
-    content.resize(content.len().max(offset + bytes.len()), 0);
-    content[offset..offset + bytes.len()].copy_from_slice(bytes);
-}
-
-impl Disk {
-    fn may_write(&self) -> Result<()> {
-        match &mut *self.writes_left.borrow_mut() {
-            Some(0) => Err(Error::os("the disk", &std::io::Error::from_raw_os_error(28))),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-impl Source for &Disk {
-    type Bytes = Vec<u8>;
-
-    async fn read(&self, file: &FileName, offset: u64, len: usize) -> Result<Vec<u8>> {
-        let files = self.files.borrow();
-        let bytes = files.get(file).and_then(|bytes| bytes.get(offset as usize..)?.get(..len));
-        bytes.map(<[u8]>::to_vec).ok_or_else(|| Error::new(Status::Corrupted, format!("{file} ends")))
-    }
-
-    fn describe(&self, file: &FileName) -> String {
-        file.to_string()
-    }
-}
-
-impl Sink for &Disk {
-    async fn write(&self, file: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.may_write()?;
-        write(&mut self.files.borrow_mut(), file, offset as usize, bytes);
-        self.steps.borrow_mut().push(Step::Write(file.clone(), offset as usize, bytes.to_vec()));
-        Ok(())
-    }
-
-    async fn sync(&self, files: &[FileName]) -> Result<()> {
-        self.steps.borrow_mut().push(Step::Sync(files.to_vec()));
-        Ok(())
-    }
-
-    async fn replace(&self, file: &FileName, bytes: &[u8]) -> Result<()> {
-        self.may_write()?;
-        self.files.borrow_mut().insert(file.clone(), bytes.to_vec());
-        self.steps.borrow_mut().push(Step::Replace(file.clone(), bytes.to_vec()));
-        Ok(())
-    }
-
-    async fn exists(&self, file: &FileName) -> Result<bool> {
-        Ok(self.files.borrow().contains_key(file))
-    }
-
-    async fn remove(&self, file: &FileName) -> Result<()> {
-        self.files.borrow_mut().remove(file);
-        Ok(())
-    }
-
-    async fn cut(&self, file: &FileName, len: u64) -> Result<()> {
-        self.files.borrow_mut().get_mut(file).unwrap().truncate(len as usize);
-        Ok(())
-    }
-
-    async fn names(&self) -> Result<Vec<FileName>> {
-        Ok(self.files.borrow().keys().cloned().collect())
-    }
-
-    async fn contents(&self, file: &FileName) -> Result<Option<Vec<u8>>> {
-        Ok(self.files.borrow().get(file).cloned())
-    }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % below
-    }
-}
-
-/// What is on disk when power fails after `steps`: synced writes, and some sectors of the others.
-fn after_failure(steps: &[Step], random: &mut Random) -> Files {
-    let mut files = Files::new();
-    // Replacing swaps between nothing and all of it, so that the step before last is a state of its own.
-    for (i, step) in steps.iter().enumerate() {
-        match step {
-            Step::Replace(file, bytes) => drop(files.insert(file.clone(), bytes.clone())),
-            Step::Sync(_) => {}
-            Step::Write(file, offset, bytes) => {
-                let safe =
-                    steps[i..].iter().any(|later| matches!(later, Step::Sync(files) if files.contains(file)));
-                if safe {
-                    write(&mut files, file, *offset, bytes);
-                    continue;
-                }
-                let all = random.next(4);
-                for (j, sector) in bytes.chunks(SECTOR).enumerate() {
-                    if all == 0 || (all != 1 && random.next(2) == 0) {
-                        write(&mut files, file, offset + j * SECTOR, sector);
-                    }
-                }
-            }
-        }
-    }
-    files
-}
-
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 fn scan(writer: &Writer<&Disk>) -> Result<Model> {
@@ -160,8 +31,8 @@ fn scan(writer: &Writer<&Disk>) -> Result<Model> {
 fn open<'d>(options: &Arc<Options>, disk: &'d Disk) -> Result<Writer<&'d Disk>> {
     let manifest = disk.files.borrow().get(&FileName::main_manifest()).cloned();
     let writer = Writer::new(options.clone(), disk, manifest.as_deref())?;
-    if let Some(manifest) = disk.files.borrow_mut().get_mut(&FileName::main_manifest()) {
-        manifest.truncate(writer.manifest().tail as usize);
+    if manifest.is_some() {
+        now(disk.cut(&FileName::main_manifest(), writer.manifest().tail))?;
     }
     Ok(writer)
 }
@@ -222,10 +93,7 @@ fn power_fails_at_every_step() {
         let mut recovered = 0;
         for len in 0..=steps.len() {
             for _ in 0..3 {
-                let disk = Disk {
-                    files: RefCell::new(after_failure(&steps[..len], &mut random)),
-                    ..Disk::default()
-                };
+                let disk = Disk::new(after_failure(Files::new(), &steps[..len], &mut random));
                 let place = format!("seed {seed}, {len} of {} steps", steps.len());
                 let mut writer = open(&options, &disk).unwrap_or_else(|error| panic!("{place}: {error}"));
                 let found = scan(&writer).unwrap_or_else(|error| panic!("{place}: {error}"));
