@@ -167,7 +167,7 @@ func (s *Session) batch(ctx context.Context, call *Call, t *slot) (result, error
 	if t != nil {
 		r.buffer, r.bufferOffset, r.length = t.block.buffer, uint64(t.offset), uint64(t.length())
 	}
-	return s.special(ctx, "call", &r, text, manner{patience: min(time.Duration(call.Header.Len)*needleTime, needleTimeMost)})
+	return s.special(ctx, "call", &r, text, manner{takes: min(time.Duration(call.Header.Len)*needleTime, needleTimeMost)})
 }
 
 // answer is where an answer's rows and data are, and how many rows it says to have.

@@ -57,7 +57,7 @@ func (p *pump) control(ctx context.Context, op string, s *Session, call func(use
 		p.free(o)
 		return result{}, err
 	}
-	p.finish(ctx, o, 1, 0)
+	p.finish(ctx, o, 1, waitLong, 0)
 	end := o.one
 	p.free(o)
 	return end, end.err(op, ctx)
