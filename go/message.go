@@ -81,12 +81,13 @@ func (s *Session) Receive(ctx context.Context) (Message, error) {
 	message, ok, end := s.messages.try()
 	if !ok && end == nil && ctx.Err() == nil {
 		// What comes at once is met with the turn in hand.
-		s.pump.lead(func() bool {
+		_, began := s.pump.lead(func() bool {
 			message, ok, end = s.messages.try()
 			return ok || end != nil
-		}, 0)
+		}, waitMessage, 0)
 		if !ok && end == nil {
 			s.pump.poller.kick()
+			defer func() { s.pump.parked(waitMessage, began, 0) }()
 		}
 	}
 	if ok || end != nil {

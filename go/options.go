@@ -27,7 +27,8 @@ type Options struct {
 	// IdleTimeout: a session without an operation for this long is closed; 0 is never.
 	IdleTimeout time.Duration
 	// Spin is how long a goroutine that waits polls by itself before it parks; 0 is 50 µs, negative is not at all. For a batch
-	// of needles it polls longer, by 3 µs a needle and at most by 500 µs.
+	// of needles it polls longer, by 3 µs a needle and at most by 500 µs. Once several waits of a kind in a row took longer, it
+	// polls less and then not at all, until one does not.
 	Spin time.Duration
 	// DialThread: sessions that are dialled make progress in a thread of the library, as accepted ones always do. By
 	// default they make it in the goroutines that wait: faster, but a process whose goroutines keep every processor

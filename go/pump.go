@@ -17,13 +17,14 @@ type pump struct {
 	calls      *handlers
 	worker     uint64
 	polled     bool
-	spin       time.Duration // how long a goroutine that waits polls by itself
+	spin       time.Duration // how long a goroutine that waits polls by itself, at most; negative: not at all
 
-	turn     sync.Mutex // who submits and polls; before mu
-	arrays   *arrays    // completions and exchange are of the turn, what is filled of mu
-	busy     uint64     // exchanges that moved something; of the turn
-	yielded  time.Time  // when a goroutine that led let others run; of the turn
-	dead     bool       // the worker is closed; of the turn and mu
+	turn     sync.Mutex          // who submits and polls; before mu
+	arrays   *arrays             // completions and exchange are of the turn, what is filled of mu
+	busy     uint64              // exchanges that moved something; of the turn
+	yielded  time.Time           // when a goroutine that led let others run; of the turn
+	waits    [waitKinds]spinning // of the turn
+	dead     bool                // the worker is closed; of the turn and mu
 	sessions map[uint64]*Session
 	// What goes to no session of ours any more; of the turn.
 	listeners map[uint64]*Listener
@@ -89,9 +90,9 @@ func (p *pump) start(r *request, text []byte) (*op, error) {
 	return o, nil
 }
 
-// one does a single request from beginning to end. `patience` is how long its answer takes to make, beside its way: so much
+// one does a single request from beginning to end. `takes` is how long its answer takes to make, beside its way: so much
 // longer than others it is polled for.
-func (p *pump) one(ctx context.Context, name string, r *request, text []byte, patience time.Duration) (result, error) {
+func (p *pump) one(ctx context.Context, name string, r *request, text []byte, takes time.Duration) (result, error) {
 	if ctx.Err() != nil {
 		return result{}, interrupted(name, ctx)
 	}
@@ -103,7 +104,7 @@ func (p *pump) one(ctx context.Context, name string, r *request, text []byte, pa
 	if err != nil {
 		return result{}, closedFailure(name)
 	}
-	p.finish(ctx, o, 1, patience)
+	p.finish(ctx, o, 1, waitFor(r, takes), takes)
 	end := o.one
 	p.free(o)
 	if end.status < 0 {
@@ -147,7 +148,7 @@ func (p *pump) many(ctx context.Context, requests []request, results []result) e
 		}
 	}
 	p.mu.Unlock()
-	p.finish(ctx, o, len(requests), 0)
+	p.finish(ctx, o, len(requests), waitMany, 0)
 	p.free(o)
 	return nil
 }
@@ -171,49 +172,48 @@ func (p *pump) free(o *op) {
 
 // finish waits until the operation is done: with the turn for a while, else parked. When the context ends it cancels
 // the operation and still waits, because its memory is lent until then.
-func (p *pump) finish(ctx context.Context, o *op, requests int, patience time.Duration) {
-	if p.lead(o.done, patience) || !o.state.CompareAndSwap(opRunning, opParked) {
+func (p *pump) finish(ctx context.Context, o *op, requests, kind int, takes time.Duration) {
+	done, began := p.lead(o.done, kind, takes)
+	if done || !o.state.CompareAndSwap(opRunning, opParked) {
 		return
 	}
 	p.poller.kick()
 	select {
 	case <-o.wake:
+		p.parked(kind, began, takes)
 	case <-ctx.Done():
 		p.cancel(o, requests)
 		<-o.wake
 	}
 }
 
-// lead polls in this goroutine until `enough`, which is not asked again then, at most for the spin time and `patience`, if
-// nobody else does. The turn is kept meanwhile: what others queue interrupts a poll and is submitted by the next.
-func (p *pump) lead(enough func() bool, patience time.Duration) bool {
+// parked takes the end of a wait that parked, if it is known when it began.
+func (p *pump) parked(kind int, began time.Time, takes time.Duration) {
+	if p.spin > 0 && !began.IsZero() {
+		p.waits[kind].ended(time.Since(began) <= p.spin+takes)
+	}
+}
+
+// lead polls in this goroutine until `enough`, which is not asked again then, if nobody else does: at most for the spin time
+// and `takes`, and less if that was in vain the last times. The turn is kept meanwhile: what others queue interrupts a poll and
+// is submitted by the next. Also when it began, if it is not done and was not somebody else's.
+func (p *pump) lead(enough func() bool, kind int, takes time.Duration) (done bool, began time.Time) {
 	if enough() {
-		return true
+		return true, began
 	}
 	if !p.turn.TryLock() {
 		if !p.poller.looking.Load() {
-			return enough()
+			return enough(), began
 		}
 		p.turn.Lock() // the poller only has a look
 	}
-	var now, until time.Time
-	rounds := uint32(pollsPerCrossing)
-	if p.spin < 0 {
-		rounds, patience = 1, 0
+	var budget time.Duration
+	if p.spin > 0 {
+		budget = p.waits[kind].budget(p.spin + takes)
 	}
-	done := false
-	for !done && !p.dead {
-		p.serve(rounds)
-		if done = enough(); done {
-			break
-		}
-		now = time.Now()
-		if until.IsZero() {
-			until = now.Add(p.spin + patience)
-		}
-		if now.After(until) {
-			break
-		}
+	done, began, now := p.watch(enough, budget)
+	if done {
+		p.waits[kind].ended(true)
 	}
 	yield := now.Sub(p.yielded) > yieldEvery
 	if yield {
@@ -223,7 +223,30 @@ func (p *pump) lead(enough func() bool, patience time.Duration) bool {
 	if yield {
 		runtime.Gosched()
 	}
-	return done || enough()
+	return done || enough(), began
+}
+
+// watch serves until `enough`, for as long as the budget; also when it looked at the clock first and last, if it did. The caller
+// has the turn.
+func (p *pump) watch(enough func() bool, budget time.Duration) (done bool, began, now time.Time) {
+	rounds := uint32(pollsPerCrossing)
+	if budget <= 0 {
+		rounds = 1
+	}
+	for !p.dead {
+		p.serve(rounds)
+		if enough() {
+			return true, began, now
+		}
+		now = time.Now()
+		if began.IsZero() {
+			began = now
+		}
+		if now.Sub(began) >= budget {
+			break
+		}
+	}
+	return false, began, now
 }
 
 // flush submits what is queued.

@@ -57,7 +57,7 @@ func (p *pump) control(ctx context.Context, op string, s *Session, call func(use
 		p.free(o)
 		return result{}, err
 	}
-	p.finish(ctx, o, 1, 0)
+	p.finish(ctx, o, 1, waitLong, 0)
 	end := o.one
 	p.free(o)
 	return end, end.err(op, ctx)
@@ -140,9 +140,9 @@ func (s *Session) one(ctx context.Context, name string, r *request, text []byte)
 }
 
 // patient does a request whose answer takes a while to make.
-func (s *Session) patient(ctx context.Context, name string, r *request, text []byte, patience time.Duration) (result, error) {
+func (s *Session) patient(ctx context.Context, name string, r *request, text []byte, takes time.Duration) (result, error) {
 	r.session = s.id
-	end, err := s.pump.one(ctx, name, r, text, patience)
+	end, err := s.pump.one(ctx, name, r, text, takes)
 	if err != nil {
 		err = s.because(ctx, name, end.status, err)
 	}

@@ -669,7 +669,8 @@ typedef struct {
     uint32_t completion_capacity;
     /**
      * How long an idle worker's thread spins before it sleeps; 0 is 50 µs, at most 1 s. What takes longer than that, such as a
-     * batch of many needles, pays for a wake-up too.
+     * batch of many needles, pays for a wake-up too. Once several waits in a row took longer, it spins less and then not at
+     * all, until one does not.
      */
     uint64_t spin_ns;
     /** Zero. */

@@ -103,7 +103,7 @@ pub struct WorkerOptions {
     pub submission_capacity: u32,
     /// Requests that may be accepted and not yet polled.
     pub completion_capacity: u32,
-    /// How long an idle worker thread spins before it sleeps.
+    /// How long an idle worker thread spins before it sleeps, at most: less while that is in vain.
     pub spin: Duration,
     /// Whether inbound calls are handed out; else they are answered `UNKNOWN_METHOD`.
     pub calls: bool,

@@ -155,7 +155,8 @@ pub struct rde_worker_options {
     /// Requests that may be accepted and not yet polled; 0 is 16,384, at most 1,048,576.
     pub completion_capacity: u32,
     /// How long an idle worker's thread spins before it sleeps; 0 is 50 µs, at most 1 s. What takes longer than that, such as a
-    /// batch of many needles, pays for a wake-up too.
+    /// batch of many needles, pays for a wake-up too. Once several waits in a row took longer, it spins less and then not at
+    /// all, until one does not.
     pub spin_ns: u64,
     /// Zero.
     pub reserved: [u64; 4],

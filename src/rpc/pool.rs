@@ -1,7 +1,8 @@
-//! Threads for handlers that block, with a bounded queue.
+//! Threads for handlers that block, with a bounded queue, and whether they need all processors.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
@@ -27,6 +28,10 @@ struct Shared {
     queue: Mutex<Queue>,
     more: Condvar,
     capacity: usize,
+    /// Jobs that were given and have not ended.
+    jobs: AtomicUsize,
+    /// Of this process, as far as its affinity and its control group go.
+    processors: usize,
 }
 
 /// Threads that run jobs in the order in which they were given.
@@ -39,7 +44,9 @@ impl Pool {
     /// `threads` threads, and room for `capacity` jobs that wait for one.
     pub fn new(threads: usize, capacity: usize) -> Result<Pool> {
         let queue = Mutex::new(Queue { jobs: VecDeque::new(), closed: false });
-        let shared = Arc::new(Shared { queue, more: Condvar::new(), capacity });
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let (more, jobs) = (Condvar::new(), AtomicUsize::new(0));
+        let shared = Arc::new(Shared { queue, more, capacity, jobs, processors });
         let mut pool = Pool { shared, threads: Vec::with_capacity(threads) };
         for _ in 0..threads {
             let shared = pool.shared.clone();
@@ -56,9 +63,15 @@ impl Pool {
             return Err(job);
         }
         queue.jobs.push_back(job);
+        self.shared.jobs.fetch_add(1, Ordering::Relaxed);
         drop(queue);
         self.shared.more.notify_one();
         Ok(())
+    }
+
+    /// Whether it would take the processor that a thread needs only to look for work. Any thread.
+    pub fn presses(&self) -> bool {
+        presses(self.shared.jobs.load(Ordering::Relaxed), self.shared.processors)
     }
 }
 
@@ -93,5 +106,26 @@ fn run(shared: &Shared) {
             }
         };
         job.method.run(&job.context, job.call, true);
+        shared.jobs.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether so many jobs leave no processor for a thread that has nothing to do.
+fn presses(jobs: usize, processors: usize) -> bool {
+    jobs > 0 && jobs + 1 >= processors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::presses;
+
+    #[test]
+    fn jobs_press_when_they_and_one_more_take_every_processor() {
+        let pressing = |processors| (0..5).map(|jobs| presses(jobs, processors)).collect::<Vec<_>>();
+        for one_or_two in [1, 2] {
+            assert_eq!(pressing(one_or_two), [false, true, true, true, true]);
+        }
+        assert_eq!(pressing(4), [false, false, false, true, true]);
+        assert_eq!(pressing(64), [false; 5]);
     }
 }

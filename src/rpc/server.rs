@@ -26,7 +26,8 @@ pub struct ServerOptions {
     pub blocking_threads: usize,
     /// Their calls that may wait for one; more are refused with `QUEUE_FULL`.
     pub blocking_queue: usize,
-    /// How long the server's thread spins before it sleeps.
+    /// How long the server's thread spins at most before it sleeps: while handlers of the pool need every processor, it
+    /// sleeps at once.
     pub spin: Duration,
 }
 
@@ -116,7 +117,7 @@ impl Serving {
     fn run(self) {
         let mut out = [Completion::default(); 64];
         while !self.closing.load(Ordering::Acquire) {
-            match self.worker.poll(None, &mut out) {
+            match self.worker.poll_sparing(None, &mut out, || self.calls.pool.presses()) {
                 Ok(taken) => out[..taken].iter().for_each(|completion| self.serve(completion)),
                 Err(error) => {
                     tracing::error!(%error, "a server's worker has ended");

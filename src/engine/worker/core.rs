@@ -9,6 +9,7 @@ use super::channel::Peer;
 use super::fabric::Fabrics;
 use super::fair::{Fair, Queues};
 use super::message::Incoming;
+use super::patience::Patience;
 use super::pending::{Outcome, Pending};
 use super::timer::Timers;
 use super::{Order, Worker, message_session};
@@ -67,6 +68,8 @@ pub(super) struct Core {
     pub(super) called: bool,
     pub(super) serves_calls: bool,
     pub(super) one_ways: u32,
+    /// How long who makes progress spins for more.
+    pub(super) patience: Patience,
     /// Memory of calls that were answered, for others.
     #[allow(clippy::vec_box, reason = "they come as boxes and go as boxes")]
     pub(super) spare: Vec<Box<Inbound>>,
@@ -107,6 +110,7 @@ impl Core {
             called: false,
             serves_calls: false,
             one_ways: 0,
+            patience: Patience::new(Duration::ZERO),
             spare: Vec::new(),
             recent: None,
             out: VecDeque::new(),
@@ -115,12 +119,13 @@ impl Core {
         })
     }
 
-    pub fn bind(&mut self, worker: &Arc<Worker>) {
+    pub fn bind(&mut self, worker: &Arc<Worker>, spin: Duration) {
         self.worker = Arc::downgrade(worker);
         if worker.mode == Mode::Threaded {
             self.calls = Queues::Shared(worker.calls.clone());
         }
         self.serves_calls = worker.serves_calls;
+        self.patience = Patience::new(spin);
     }
 
     /// Whether it cannot go on.

@@ -14,7 +14,9 @@ mod issue;
 mod loss;
 mod mapped;
 mod message;
+mod patience;
 mod pending;
+mod poll;
 mod rma;
 mod round;
 mod serve;
@@ -28,13 +30,13 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use parking_lot::Mutex;
 
 use self::core::Core;
-use self::fair::{Queues, SharedFair};
+use self::fair::SharedFair;
 use self::work::Work;
 pub(in crate::engine) use self::work::{Local, SHORT, Short};
 use super::bell::Bell;
@@ -45,14 +47,11 @@ use super::handle;
 use super::inbox::Inbox;
 use super::listener::Listener;
 use super::options::{Mode, WorkerOptions};
-use super::request::{COMPLETION_EVENT, COMPLETION_INLINE, Completion, Op};
+use super::request::{COMPLETION_INLINE, Completion};
 use super::session::Session;
 use crate::limits;
 use crate::status::{Error, Result, Status};
 use crate::telemetry::{Count, Meter, Stats};
-
-/// Rounds of progress between two looks at the clock: a look costs as much as a round.
-const CLOCK: u32 = 32;
 
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
@@ -77,7 +76,6 @@ pub struct Worker {
     id: std::sync::OnceLock<u64>,
     context: Arc<Context>,
     mode: Mode,
-    spin: Duration,
     core: Mutex<Core>,
     orders: ArrayQueue<Order>,
     inbox: Arc<Inbox<Notice>>,
@@ -110,7 +108,6 @@ impl Worker {
             id: std::sync::OnceLock::new(),
             context: context.clone(),
             mode: options.mode,
-            spin: options.spin,
             core: Mutex::new(core),
             orders: ArrayQueue::new(options.submission_capacity as usize),
             answers: Inbox::with_waker(inbox.waker().clone()),
@@ -125,7 +122,7 @@ impl Worker {
             thread: Mutex::new(None),
             meter,
         });
-        worker.core.lock().bind(&worker);
+        worker.core.lock().bind(&worker, options.spin);
         let id = handle::WORKERS.insert(worker.clone());
         let id =
             id.ok_or_else(|| Error::new(Status::LimitReached, "no handle is left for another worker"))?;
@@ -168,95 +165,6 @@ impl Worker {
         &self.inbox
     }
 
-    /// Makes progress (polled) or waits for the worker's thread (threaded), and takes completions. `timeout` zero
-    /// returns at once, `None` waits for ever or until `wake`. Returns how many were written.
-    pub fn poll(&self, timeout: Option<Duration>, out: &mut [Completion]) -> Result<usize> {
-        if out.len() > limits::BATCH {
-            return Err(Error::new(Status::InvalidArgument, "poll for at most 65,536 completions at a time"));
-        }
-        match self.mode {
-            Mode::Polled => self.poll_core(timeout, out),
-            Mode::Threaded => {
-                self.meter.add(Count::Polls, 1);
-                let taken = self.poll_delivered(timeout, out)?;
-                self.account(&out[..taken]);
-                Ok(taken)
-            }
-        }
-    }
-
-    fn poll_core(&self, timeout: Option<Duration>, out: &mut [Completion]) -> Result<usize> {
-        let mut core = self.core.lock();
-        let mut waiting: Option<Option<Instant>> = None;
-        let mut idle: Option<Instant> = None;
-        let (mut rounds, mut watching) = (0u32, false);
-        loop {
-            let open = self.state_status().map_err(Error::from);
-            match open.and_then(|()| self.round(&mut core, watching)) {
-                // Who serves others is not idle, though nothing completes.
-                Ok(true) => idle = None,
-                Ok(false) => {}
-                Err(error) => {
-                    // Of a poisoned worker the ends of its requests are left to take.
-                    if error.status == Status::Panic {
-                        core.fail_everything(self, Status::Panic);
-                    }
-                    let taken = core.take_completions(self, out);
-                    return if taken > 0 { Ok(taken) } else { Err(error) };
-                }
-            }
-            let mut taken = core.take_completions(self, out);
-            taken += self.take_calls(&mut core.calls, &mut out[taken..]);
-            if taken > 0 || timeout == Some(Duration::ZERO) || out.is_empty() {
-                return Ok(taken);
-            }
-            watching = !watching;
-            rounds += 1;
-            let clogged = self.spin > Duration::ZERO && core.is_clogged();
-            if !clogged && !rounds.is_multiple_of(CLOCK) {
-                continue;
-            }
-            let now = Instant::now();
-            let until = *waiting.get_or_insert_with(|| timeout.and_then(|t| now.checked_add(t)));
-            if until.is_some_and(|until| now >= until) || self.ready.take_wake() {
-                return Ok(0);
-            }
-            // A peer that takes no more has time: it does not wait for us.
-            if clogged || now - *idle.get_or_insert(now) > self.spin {
-                core.sleep(self, until.map(|until| until - now))?;
-            }
-        }
-    }
-
-    fn poll_delivered(&self, timeout: Option<Duration>, out: &mut [Completion]) -> Result<usize> {
-        let until = timeout.and_then(|t| Instant::now().checked_add(t));
-        let mut calls = Queues::Shared(self.calls.clone());
-        loop {
-            let mut taken = take(&mut self.delivered.lock(), out);
-            taken += self.take_calls(&mut calls, &mut out[taken..]);
-            if taken > 0 || timeout == Some(Duration::ZERO) || out.is_empty() {
-                return Ok(taken);
-            }
-            if let Err(status) = self.state_status() {
-                self.deliver_last();
-                let taken = take(&mut self.delivered.lock(), out);
-                return if taken > 0 { Ok(taken) } else { Err(status.into()) };
-            }
-            if self.ready.take_wake() {
-                return Ok(0);
-            }
-            self.ready.arm();
-            if !self.delivered.lock().is_empty() || !self.calls.is_empty() {
-                continue;
-            }
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                return Ok(0);
-            }
-            self.ready.wait(left)?;
-        }
-    }
-
     /// A round of progress, or a moment of watching UCX alone; a panic in it, or in a callback of UCX, stops the worker.
     fn round(&self, core: &mut Core, watching: bool) -> Result<bool> {
         let busy = self.guarded(|| if watching { core.watch_fabrics() } else { core.progress(self) })?;
@@ -265,28 +173,6 @@ impl Worker {
             return Err(defect());
         }
         Ok(busy)
-    }
-
-    /// What the user took no longer counts against the capacity; messages taken are told to their senders.
-    fn account(&self, taken: &[Completion]) {
-        let mut answers = 0;
-        for completion in taken {
-            if completion.op == Op::Message as u32 {
-                self.message_taken(completion);
-            }
-            answers += i64::from(completion.flags & COMPLETION_EVENT == 0);
-        }
-        if answers > 0 {
-            self.taken(answers, false);
-        }
-    }
-
-    fn message_taken(&self, completion: &Completion) {
-        let Some(session) = handle::SESSIONS.get(message_session(completion)) else { return };
-        if session.message_taken() == limits::MESSAGE_WINDOW / 2 {
-            // A full queue only delays the credits until the next message goes the other way.
-            let _ = self.hand_over(Order::Window(session.arc()));
-        }
     }
 
     /// Puts completions where `poll` of a threaded worker finds them.
@@ -411,18 +297,6 @@ fn message_session(completion: &Completion) -> u64 {
     } else {
         u64::from_le_bytes(std::array::from_fn(|i| completion.data[i]))
     }
-}
-
-#[inline]
-fn take(queue: &mut VecDeque<Completion>, out: &mut [Completion]) -> usize {
-    if queue.is_empty() {
-        return 0;
-    }
-    let count = queue.len().min(out.len());
-    for (slot, completion) in out.iter_mut().zip(queue.drain(..count)) {
-        *slot = completion;
-    }
-    count
 }
 
 fn check(options: &WorkerOptions) -> Result<()> {

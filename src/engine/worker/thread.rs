@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::patience::Idle;
 use super::{OPEN, Worker};
 use crate::status::{Error, Result};
 
@@ -19,7 +20,7 @@ pub(super) fn start(worker: &Arc<Worker>) -> Result<()> {
 
 fn run(worker: &Worker) {
     let _span = tracing::info_span!("worker", id = worker.id()).entered();
-    let mut idle: Option<Instant> = None;
+    let mut idle = None;
     while worker.state.load(Ordering::Acquire) == OPEN {
         let mut core = worker.core.lock();
         let Ok(busy) = worker.round(&mut core, false) else { break };
@@ -28,15 +29,14 @@ fn run(worker: &Worker) {
             worker.ready.ring();
         }
         if busy {
-            idle = None;
+            Idle::end(&mut idle, &mut core.patience);
             continue;
         }
-        let since = *idle.get_or_insert_with(Instant::now);
-        if since.elapsed() > worker.spin {
+        let now = Instant::now();
+        if Idle::of(&mut idle, &mut core.patience, now).is_over(now) {
             if let Err(error) = core.sleep(worker, None) {
                 tracing::error!(%error, "a worker cannot sleep");
             }
-            idle = None;
         } else {
             std::hint::spin_loop();
         }
