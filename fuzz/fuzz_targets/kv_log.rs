@@ -41,7 +41,7 @@ fuzz_target!(|bytes: &[u8]| {
         ops.push(Op { key: key.to_vec(), action, timestamp: u64::from(*time) });
         rest = after;
     }
-    let mut record = Vec::new();
+    let (mut record, ops) = (Vec::new(), ops.iter().collect::<Vec<_>>());
     own.record(&mut record, FIRST, (&ops, 0), |_, _| {}).expect("short");
     assert_eq!(read(&[own.encode(), record].concat()), ops.len());
 });

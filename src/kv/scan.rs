@@ -253,11 +253,15 @@ impl<S: Source> Tree<'_, S> {
         entry: &Entry<'_>,
     ) -> Result<Found> {
         if entry.descriptor.codec == Codec::Large && range.large == Large::Refuse {
-            let what = "the range holds a very large value: read it alone, or scan around it";
-            return Err(Error::new(Status::Unsupported, what));
+            return Err(refused());
         }
         self.found(leaf, key.to_vec(), entry, Vec::new()).await
     }
+}
+
+/// A range with a very large value that is not to be returned.
+pub fn refused() -> Error {
+    Error::new(Status::Unsupported, "the range holds a very large value: read it alone, or scan around it")
 }
 
 /// Bytes that are allocated for entries before they are known, at most.

@@ -18,14 +18,14 @@ pub type Model = BTreeMap<Vec<u8>, (Vec<u8>, u64)>;
 pub fn batch(options: &Options, random: &mut Random, model: &mut Model) -> Batch {
     let mut ops = BTreeMap::new();
     for _ in 0..1 + random.next(30) {
-        let key = format!("key{:03}", random.next(100)).into_bytes();
+        let key = format!("key{:03}", random.next(60)).into_bytes();
         let value = vec![random.next(256) as u8; [10, 300, 2000, 20_000][random.next(4)]];
         let action = match random.next(4) {
             0 => Action::Delete,
             _ => Action::Upsert { value, expire_ms: 0 },
         };
         // Some are older than what is there.
-        let timestamp = [1, 5, 5, 5][random.next(4)];
+        let timestamp = [1, 3, 5, 5, 7, 7, 7, 9][random.next(8)];
         ops.insert(key.clone(), Op { key, action, timestamp });
     }
     for (key, op) in &ops {
@@ -202,7 +202,7 @@ fn what_is_not_known_is_not_written_over() {
         let long = (0..20).map(|i| Op {
             key: format!("long{i}").into_bytes(),
             action: Action::Upsert { value: vec![round; 20_000], expire_ms: 0 },
-            timestamp: 6,
+            timestamp: 9,
         });
         let long = Batch::new(long.collect(), Order::Sort, &options).unwrap();
         next.extend(long.ops().iter().map(|op| (op.key.clone(), (op.action.value().to_vec(), op.timestamp))));
@@ -224,4 +224,63 @@ fn what_is_not_known_is_not_written_over() {
         side.merge(|_| {}).unwrap();
         assert!(side.content() == next && Side::open(&options, &disk).unwrap().content() == next);
     }
+}
+
+/// What is older than something in the log leaves nothing that a later replay could take for more, once that has been merged.
+#[test]
+fn what_did_not_count_is_not_replayed() {
+    let options = options(false);
+    let upsert = |value: &[u8]| Action::Upsert { value: value.into(), expire_ms: 0 };
+    let one = |action, timestamp| {
+        Batch::new(vec![Op { key: b"k".into(), action, timestamp }], Order::Refuse, &options).unwrap()
+    };
+    let entry = |value: &[u8], timestamp| Model::from([(b"k".to_vec(), (value.to_vec(), timestamp))]);
+    for (first, expected) in [(upsert(b"first"), entry(b"first", 10)), (Action::Delete, entry(b"last", 3))] {
+        for removed in [false, true] {
+            let disk = Disk::default();
+            let mut side = Side::open(&options, &disk).unwrap();
+            now(side.writer.apply(&one(upsert(b"zeroth"), 0), 0)).unwrap();
+            side.write(&one(first.clone(), 10)).unwrap();
+            let layers = side.log.freeze();
+            assert_eq!(now(side.log.append(&one(Action::Delete, 5), 0)).unwrap(), Appended::Safe(0));
+            let batch = now(side.log.changes(&layers, b"")).unwrap().unwrap();
+            now(side.writer.apply(&batch, 0)).unwrap();
+            side.log.forget(&layers);
+            if removed {
+                now(side.log.remove(layers)).unwrap();
+            }
+            // The pages have all that came before, and are asked.
+            assert_eq!(now(side.log.append(&one(upsert(b"last"), 3), 0)).unwrap(), Appended::Safe(1));
+            assert!(side.content() == expected);
+            drop(side);
+            let mut side = Side::open(&options, &disk).unwrap();
+            assert!(side.content() == expected, "removed {removed}");
+            side.merge(|_| {}).unwrap();
+            assert!(side.content() == expected, "removed {removed}, merged");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_between_others_is_damage() {
+    let (options, mut random, disk) = (options(false), Random(3), Disk::default());
+    let mut model = Model::new();
+    let mut side = Side::open(&options, &disk).unwrap();
+    let first = batch(&options, &mut random, &mut model);
+    now(side.writer.apply(&first, 0)).unwrap();
+    for _ in 0..3 {
+        let batch = batch(&options, &mut random, &mut model);
+        side.write(&batch).unwrap();
+        side.log.freeze();
+    }
+    drop(side);
+    let name = |number| rdma_engine::kv::names::FileName::Log { number };
+    let mut files: Vec<u64> =
+        (0..100).filter(|number| disk.files.borrow().contains_key(&name(*number))).collect();
+    assert!(files.len() >= 3, "{files:?}");
+    let between = files.remove(1);
+    disk.files.borrow_mut().remove(&name(between));
+    let error = Side::open(&options, &disk).err().unwrap();
+    assert_eq!(error.status, Status::Corrupted);
+    assert!(error.message.contains(&format!("log_{between}, byte 0: it is missing")), "{error}");
 }

@@ -3,10 +3,12 @@
 use super::{open, small, upsert};
 use rdma_engine::Status;
 use rdma_engine::kv::batch::{Action, Op, Order};
-use rdma_engine::kv::engine::{Answer, Choice, Engine, EngineOptions, Handle, Request};
+use rdma_engine::kv::engine::{Answer, Choice, Engine, EngineOptions, Handle, Request, Scan};
 use rdma_engine::kv::names::Partition;
 use rdma_engine::kv::store::Store;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 crate::both! {
     a_batch_goes_to_the_log_and_its_pages_are_written_at_close
@@ -17,6 +19,9 @@ crate::both! {
     very_large_values_go_to_the_pages
     a_dropped_partition_leaves_no_log
     many_partitions_share_the_limit
+    what_cannot_be_merged_concerns_nobody_else
+    who_reopens_it_loses_nothing
+    scheduled_archives_have_what_is_in_the_log
 }
 
 fn logged(io: Choice, path: &Path) -> EngineOptions {
@@ -180,10 +185,12 @@ fn what_needs_the_pages_merges_the_log(io: Choice) {
     assert_eq!((gone, logs(folder.path())), (Answer::Count(3), 0));
     assert_eq!(value(&engine, partition, b"b"), Some(last.into()));
     assert_eq!(value(&engine, partition, b"c"), None);
+    fill();
+    engine.call(partition, Request::CleanExpired).unwrap();
+    assert_eq!(logs(folder.path()), 0);
     // What does not need them leaves it.
     fill();
     engine.call(partition, Request::Compact).unwrap();
-    engine.call(partition, Request::CleanExpired).unwrap();
     assert_eq!(logs(folder.path()), 1);
     let last = fill();
     engine.call(partition, Request::Reopen).unwrap();
@@ -201,8 +208,15 @@ fn very_large_values_go_to_the_pages(io: Choice) {
     write(&engine, partition, vec![Op { key: b"b".into(), action, timestamp: 3 }]);
     assert_eq!(logs(folder.path()), 0);
     assert_eq!(value(&engine, partition, b"b"), Some(vec![3; 30_000]));
+    // One that the log deletes is none that a scan would have to refuse, nor does a floor find it.
+    assert_eq!(engine.scan(partition, Scan::default()).unwrap_err().status, Status::Unsupported);
+    write(&engine, partition, vec![delete(b"b", 4)]);
+    assert_eq!(logs(folder.path()), 1);
+    assert_eq!(engine.scan(partition, Scan::default()).unwrap().entries.len(), 1);
+    assert_eq!(engine.floor(partition, b"c").unwrap().unwrap().key, b"a");
+    assert_eq!(engine.floor(partition, b"").unwrap(), None);
     // A batch longer than any record.
-    write(&engine, partition, vec![upsert(b"b", b"4", 4)]);
+    write(&engine, partition, vec![upsert(b"b", b"4", 5)]);
     let ops = (0..20u8).map(|i| upsert(&[b'c', i], &vec![i; 1 << 20], 5)).collect();
     write(&engine, partition, ops);
     assert_eq!((logs(folder.path()), value(&engine, partition, b"b")), (0, Some(b"4".into())));
@@ -269,4 +283,100 @@ fn many_partitions_share_the_limit(io: Choice) {
     }
     engine.close();
     assert_eq!(held(), 0);
+}
+
+/// A partition whose pages are damaged cannot take what its log holds. Its own writes end with an error when the log has its share;
+/// those of others go on, and the log is not in more and more files.
+fn what_cannot_be_merged_concerns_nobody_else(io: Choice) {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(&logged(io, folder.path()));
+    let (bad, good) = (engine.partition("t", 0).unwrap(), engine.partition("t", 1).unwrap());
+    let key = |i: u32| i.to_be_bytes();
+    write(&engine, bad, (0..2_000).map(|i| upsert(&key(i), &[7; 200], 1)).collect());
+    write(&engine, good, vec![upsert(b"a", b"1", 1)]);
+    for file in std::fs::read_dir(folder.path().join("t.0")).unwrap().map(|file| file.unwrap().path()) {
+        if file.file_name().unwrap().to_string_lossy().starts_with("data_") {
+            std::fs::File::options().write(true).open(file).unwrap().set_len(0).unwrap();
+        }
+    }
+    let mut written = 0;
+    let error = (0..4_000).find_map(|i| {
+        let result = engine.write(bad, vec![upsert(&key(i), &[1; 1_000], 2)], Order::Refuse);
+        written += u32::from(result.is_ok());
+        result.err()
+    });
+    assert_eq!(error.unwrap().status, Status::Corrupted);
+    assert!(written > 100, "{written}");
+    // More than all logs together may have.
+    for i in 0..2_000 {
+        write(&engine, good, vec![upsert(&key(i), &[2; 1_000], 2)]);
+        if i % 50 == 0 {
+            engine.write(bad, vec![upsert(&key(i), &[3; 1_000], 3)], Order::Refuse).unwrap_err();
+        }
+    }
+    assert!((1..100).contains(&logs(folder.path())), "{} files", logs(folder.path()));
+    // What was acknowledged is there, from the log.
+    assert_eq!(value(&engine, good, &key(1_999)), Some(vec![2; 1_000]));
+    let log = std::fs::read(folder.path().join("t.0/log_0")).unwrap();
+    assert!(log.windows(1_000).any(|bytes| bytes == [1; 1_000]));
+}
+
+/// Several who reopen a partition at once, beside a writer that reads what it wrote.
+fn who_reopens_it_loses_nothing(io: Choice) {
+    for log_bytes in [0, 1 << 20] {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = open(&EngineOptions { log_bytes, ..small(io, folder.path()) });
+        let partition = engine.partition("t", 0).unwrap();
+        write(&engine, partition, vec![upsert(b"k", b"0", 1)]);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        engine.call(partition, Request::Reopen).unwrap();
+                    }
+                });
+            }
+            let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                for round in 2..150u64 {
+                    let bytes = [&round.to_be_bytes()[..], &[7; 3000]].concat();
+                    write(&engine, partition, vec![upsert(b"k", &bytes, round)]);
+                    assert_eq!(value(&engine, partition, b"k"), Some(bytes), "round {round}");
+                }
+            }));
+            stop.store(true, Ordering::Relaxed);
+            written.unwrap();
+        });
+    }
+}
+
+fn scheduled_archives_have_what_is_in_the_log(io: Choice) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = logged(io, folder.path());
+    options.store.append = true;
+    options.upkeep_interval = Duration::from_millis(1);
+    options.archive_interval = Duration::from_millis(1);
+    let engine = open(&options);
+    let partition = engine.partition("t", 0).unwrap();
+    write(&engine, partition, vec![upsert(b"k", b"0", 1)]);
+    let start = Instant::now();
+    let archived = |wanted: &[u8]| {
+        loop {
+            assert!(start.elapsed() < Duration::from_secs(120), "nothing was archived");
+            let Answer::Names(tags) = engine.call(partition, Request::Archives).unwrap() else { panic!() };
+            let Some(tag) = tags.iter().max_by_key(|tag| tag.parse::<u64>().unwrap()) else { continue };
+            let Ok(archive) = engine.archive("t", 0, tag) else { continue };
+            if engine.read(archive, b"k").is_ok_and(|found| found.is_some_and(|found| found.value == wanted))
+            {
+                return;
+            }
+        }
+    };
+    archived(b"0");
+    // The pages do not change by these.
+    for round in 2..5u64 {
+        let bytes = round.to_string().into_bytes();
+        write(&engine, partition, vec![upsert(b"k", &bytes, round)]);
+        archived(&bytes);
+    }
 }

@@ -3,98 +3,109 @@
 //! Who needs several turns takes them in this order: the shard's to merge, a log's to append, the partition's to write.
 
 use super::backing::Backing;
-use super::lock::{Guard, Lock};
+use super::lock::Guard;
 use super::partition::{Partition, Which};
 use super::serve::{apply, now_ms};
 use super::shard::Shard;
 use crate::io::tasks::rest;
 use crate::kv::batch::Batch;
-use crate::kv::log::{Appended, Log};
+use crate::kv::log::{self, Appended, Log};
 use crate::status::Result;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// Memory that logs take at most for each of their bytes: what they hold of a key beside its value.
 const MEMORY: usize = 8;
+/// How long a log rests that could not be merged, before others than its own writers try again.
+const REST: Duration = Duration::from_secs(1);
+/// How long nothing is added to a log before its changes go to the pages, so that those that expire do.
+const QUIET: Duration = Duration::from_secs(30);
 
-/// A partition's log, and whose turn it is.
-#[derive(Debug)]
-pub struct Logged {
-    /// The log.
-    pub log: Log<Backing>,
-    turn: Rc<Lock<()>>,
+/// What a partition's log takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Size {
+    bytes: u64,
+    memory: usize,
+    /// When merging it has failed; it was not merged since.
+    stuck: Option<Instant>,
 }
 
-/// A partition whose log is empty, and stays so as long as this is held.
+/// Nobody appends to a partition's log as long as this is held.
 #[derive(Debug)]
 pub struct Quiet {
     _append: Guard<()>,
 }
 
-/// Adds a batch to the log. None: it goes to the pages, while what is returned is held.
+/// Adds a batch to the log. Else it goes to the pages, while what is returned is held.
 pub async fn write(
     shard: &Rc<Shard>,
     partition: &Rc<Partition>,
     batch: &Batch,
-) -> Result<std::result::Result<u64, Option<Quiet>>> {
-    if shard.options.log_bytes > 0 {
-        // Twice as much is the end: who writes helps to merge.
-        while shard.is_over(2) {
-            let turn = shard.merging.lock().await;
-            if shard.is_over(2) {
-                merge_longest(shard, &turn).await?;
-            }
-        }
-        while let Some(open) = shard.open(partition, true).await? {
-            // Until there is a manifest, there is no partition that a log could belong to.
-            let Some(logged) = open.logged.as_ref().filter(|_| open.version.borrow().is_some()) else {
-                break;
-            };
-            let turn = logged.turn.lock().await;
-            if !partition.open().is_some_and(|current| Rc::ptr_eq(&current, &open)) {
-                continue;
-            }
-            let appended = logged.log.append(batch, now_ms()).await;
-            shard.measure_log(partition, &logged.log);
-            drop(turn);
-            match appended? {
-                Appended::Safe(count) => return Ok(Ok(count)),
-                Appended::Refused => break,
-            }
+) -> Result<std::result::Result<u64, Quiet>> {
+    if shard.options.log_bytes == 0 {
+        return settle(shard, partition).await.map(Err);
+    }
+    make_room(shard, partition).await?;
+    let append = partition.appending.lock().await;
+    // Until there is a manifest, there is no partition that a log could belong to.
+    let open = shard.open(partition, true).await?.filter(|open| open.version.borrow().is_some());
+    if let Some(log) = open.as_ref().and_then(|open| open.log.as_ref()) {
+        let appended = log.append(batch, now_ms()).await;
+        shard.measure_log(partition, log);
+        if let Appended::Safe(count) = appended? {
+            partition.unarchived.set(true);
+            partition.logged.set(Some(Instant::now()));
+            return Ok(Ok(count));
         }
     }
+    drop((open, append));
     settle(shard, partition).await.map(Err)
 }
 
-/// Merges what a partition's log holds, for a request that needs all of it in the pages. None: it has no log.
-pub async fn settle(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<Option<Quiet>> {
+/// Waits until the logs are no longer than twice what they may be: who writes helps to merge them.
+async fn make_room(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<()> {
+    while shard.is_over(2) {
+        let turn = shard.merging.lock().await;
+        if shard.is_over(2) {
+            merge_longest(shard, &turn).await;
+        }
+    }
+    // One that cannot be merged concerns nobody else.
+    if shard.is_stuck(partition.target.number) {
+        settle(shard, partition).await?;
+    }
+    Ok(())
+}
+
+/// Merges what a partition's log holds, for a request that needs all of it in the pages.
+pub async fn settle(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<Quiet> {
     let mut merging = None;
     loop {
-        let Some(open) = shard.open(partition, false).await? else { return Ok(None) };
-        let Some(logged) = &open.logged else { return Ok(None) };
-        let append = logged.turn.lock().await;
-        if !partition.open().is_some_and(|current| Rc::ptr_eq(&current, &open)) {
-            continue;
-        }
+        let append = partition.appending.lock().await;
+        let open = shard.open(partition, false).await?;
+        let log = open.as_ref().and_then(|open| open.log.as_ref()).filter(|log| !log.is_settled());
+        let Some(log) = log else { return Ok(Quiet { _append: append }) };
         if merging.is_some() {
-            merge(shard, partition, logged, false).await?;
-        } else if !logged.log.is_settled() {
-            drop(append);
-            merging = Some(shard.merging.lock().await);
-            continue;
+            merge(shard, partition, log, false).await?;
+            return Ok(Quiet { _append: append });
         }
-        return Ok(Some(Quiet { _append: append }));
+        drop(append);
+        merging = Some(shard.merging.lock().await);
     }
 }
 
+/// Merges a log that nothing was added to for a while.
+pub async fn settle_quiet(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<()> {
+    let rests = partition.logged.get().is_none_or(|last| last.elapsed() >= QUIET);
+    if rests && shard.logs.borrow().contains_key(&partition.target.number) {
+        settle(shard, partition).await?;
+    }
+    Ok(())
+}
+
 /// Keeps others from appending to a partition's log and from merging it while this is held, as it is.
-pub async fn hold(shard: &Shard, partition: &Partition) -> (Guard<()>, Option<Guard<()>>) {
-    let merging = shard.merging.lock().await;
-    let append =
-        match partition.open().and_then(|open| open.logged.as_ref().map(|logged| logged.turn.clone())) {
-            Some(turn) => Some(turn.lock().await),
-            None => None,
-        };
-    (merging, append)
+pub async fn hold(shard: &Shard, partition: &Partition) -> (Guard<()>, Guard<()>) {
+    (shard.merging.lock().await, partition.appending.lock().await)
 }
 
 /// Merges the longest logs until they are no longer than they may be. Who has filled them does it, after its answer.
@@ -104,11 +115,7 @@ pub async fn relieve(shard: &Rc<Shard>) {
     }
     let turn = shard.merging.lock().await;
     while shard.is_over(1) {
-        if let Err(error) = merge_longest(shard, &turn).await {
-            shard.counters().upkeep_failed.add(1);
-            tracing::warn!("merging a write log failed: {error}");
-            return;
-        }
+        merge_longest(shard, &turn).await;
         rest().await;
     }
 }
@@ -128,17 +135,25 @@ pub async fn settle_all(shard: &Rc<Shard>) {
     }
 }
 
-async fn merge_longest(shard: &Rc<Shard>, _turn: &Guard<()>) -> Result<()> {
-    let longest = shard.logs.borrow().iter().max_by_key(|(_, (bytes, _))| *bytes).map(|(number, _)| *number);
-    let Some(number) = longest else { return Ok(()) };
-    let partition = shard.partition(number)?;
-    let open = shard.open(&partition, false).await?;
-    match open.as_ref().and_then(|open| open.logged.as_ref()) {
-        Some(logged) => merge(shard, &partition, logged, true).await,
-        None => {
-            shard.logs.borrow_mut().remove(&number);
-            Ok(())
+/// Merges the longest log of those that count. One that cannot be merged does not count for a while.
+async fn merge_longest(shard: &Rc<Shard>, _turn: &Guard<()>) {
+    let longest = shard.counted(|logs| logs.max_by_key(|(_, size)| size.bytes).map(|(number, _)| *number));
+    let Some(number) = longest else { return };
+    let merged = async {
+        let partition = shard.partition(number)?;
+        let open = shard.open(&partition, false).await?;
+        match open.as_ref().and_then(|open| open.log.as_ref()) {
+            Some(log) => merge(shard, &partition, log, true).await,
+            None => {
+                shard.logs.borrow_mut().remove(&number);
+                Ok(())
+            }
         }
+    };
+    if let Err(error) = merged.await {
+        shard.stuck(number);
+        shard.counters().upkeep_failed.add(1);
+        tracing::warn!("merging a write log failed: {error}");
     }
 }
 
@@ -146,59 +161,94 @@ async fn merge_longest(shard: &Rc<Shard>, _turn: &Guard<()>) -> Result<()> {
 async fn merge(
     shard: &Rc<Shard>,
     partition: &Rc<Partition>,
-    logged: &Logged,
+    log: &Log<Backing>,
     others_append: bool,
 ) -> Result<()> {
-    let log = &logged.log;
     let layers = {
-        let _turn = if others_append { Some(logged.turn.lock().await) } else { None };
+        let _turn = if others_append { Some(partition.appending.lock().await) } else { None };
         log.freeze()
     };
     let mut after = Vec::new();
-    while let Some(batch) = log.changes(&layers, &after).await? {
-        apply(shard, partition.target.number, &batch).await?;
-        if let Some(last) = batch.ops().last() {
-            after.clone_from(&last.key);
+    let applied = async {
+        while let Some(batch) = log.changes(&layers, &after).await? {
+            apply(shard, partition.target.number, &batch).await?;
+            if let Some(last) = batch.ops().last() {
+                after.clone_from(&last.key);
+            }
+            rest().await;
         }
-        rest().await;
+        Ok(())
+    };
+    if let Err(error) = applied.await {
+        log.thaw(&layers);
+        shard.stuck(partition.target.number);
+        return Err(error);
     }
     log.forget(&layers);
     while Log::<Backing>::is_read(&layers) {
         rest().await;
     }
     let removed = log.remove(layers).await;
+    shard.logs.borrow_mut().remove(&partition.target.number);
     shard.measure_log(partition, log);
     removed
 }
 
 impl Shard {
+    /// Asks the sizes of logs that are not stuck, or were long ago.
+    fn counted<T>(&self, ask: impl FnOnce(&mut dyn Iterator<Item = (&u32, &Size)>) -> T) -> T {
+        let logs = self.logs.borrow();
+        ask(&mut logs.iter().filter(|(_, size)| size.stuck.is_none_or(|since| since.elapsed() >= REST)))
+    }
+
     /// Whether logs are longer than `times` what they may be.
     fn is_over(&self, times: usize) -> bool {
         let limit = self.options.log_bytes.saturating_mul(times);
+        let sum = |sum: Size, size: &Size| Size {
+            bytes: sum.bytes + size.bytes,
+            memory: sum.memory + size.memory,
+            stuck: None,
+        };
+        let all = self.counted(|logs| logs.fold(Size::default(), |all, (_, size)| sum(all, size)));
+        all.bytes > limit as u64 || all.memory > limit / MEMORY
+    }
+
+    /// Whether a partition's log could not be merged and has its share of what all of them may have.
+    fn is_stuck(&self, number: u32) -> bool {
         let logs = self.logs.borrow();
-        let (bytes, memory) =
-            logs.values().fold((0, 0), |sum: (u64, usize), log| (sum.0 + log.0, sum.1 + log.1));
-        !logs.is_empty() && (bytes > limit as u64 || memory > limit / MEMORY)
+        let limit = (self.options.log_bytes / logs.len().max(1)) as u64;
+        logs.get(&number).is_some_and(|size| size.stuck.is_some() && size.bytes > limit)
+    }
+
+    fn stuck(&self, number: u32) {
+        if let Some(size) = self.logs.borrow_mut().get_mut(&number) {
+            size.stuck = Some(Instant::now());
+        }
     }
 
     /// Notes how long a partition's log is.
     fn measure_log(&self, partition: &Partition, log: &Log<Backing>) {
-        let number = partition.target.number;
-        match log.is_empty() {
-            true => self.logs.borrow_mut().remove(&number),
-            false => self.logs.borrow_mut().insert(number, (log.bytes(), log.memory())),
-        };
+        let (number, mut logs) = (partition.target.number, self.logs.borrow_mut());
+        if log.is_empty() {
+            logs.remove(&number);
+        } else {
+            let size = logs.entry(number).or_default();
+            (size.bytes, size.memory) = (log.bytes(), log.memory());
+        }
     }
 
     /// The log of a partition that is being opened: one that is there, or one to be. Branches and archives have none.
-    pub async fn log_of(&self, partition: &Partition) -> Result<Option<Logged>> {
+    pub async fn log_of(&self, partition: &Partition) -> Result<Option<Log<Backing>>> {
         if partition.target.which != Which::Main || partition.target.path.is_none() || self.has_tier() {
             return Ok(None);
         }
         // Of its own: what fails of its writes is not taken for the pages' failure.
         let backing = Backing::Disk(self.files(&partition.target, None));
-        let logged = Logged { log: Log::open(backing).await?, turn: Lock::new(()) };
-        self.measure_log(partition, &logged.log);
-        Ok((self.options.log_bytes > 0 || !logged.log.is_empty()).then_some(logged))
+        let numbers = log::numbers(&backing).await?;
+        // One at a time: each is in memory as a whole.
+        let _turn = if numbers.is_empty() { None } else { Some(self.replaying.lock().await) };
+        let log = Log::of(backing, numbers).await?;
+        self.measure_log(partition, &log);
+        Ok((self.options.log_bytes > 0 || !log.is_empty()).then_some(log))
     }
 }

@@ -3,9 +3,8 @@
 use super::backing::Backing;
 use super::home::Home;
 use super::lock::Lock;
-use super::logged::Logged;
 use crate::io::tasks::rest;
-use crate::kv::log::Hit;
+use crate::kv::log::{Hit, Log};
 use crate::kv::names::{FileName, Partition as Name};
 use crate::kv::sink::Sink;
 use crate::kv::versions::Version;
@@ -66,6 +65,10 @@ pub struct Partition {
     pub archived: Cell<Option<Instant>>,
     /// Whether it changed since then.
     pub unarchived: Cell<bool>,
+    /// Whose turn it is to append to its write log, whether it is open or not.
+    pub appending: Rc<Lock<()>>,
+    /// When something was last appended to its write log.
+    pub logged: Cell<Option<Instant>>,
 }
 
 /// Whether a partition is open.
@@ -86,8 +89,8 @@ pub struct Open {
     pub backing: Backing,
     /// Its writer; None if it can only be read.
     pub writer: Option<Rc<Lock<Writer<Backing>>>>,
-    /// Its write log, if it has one.
-    pub logged: Option<Logged>,
+    /// Its write log, if it has one. Who appends has the partition's turn to.
+    pub log: Option<Log<Backing>>,
     /// What the pages have since the last commit; None if there was none.
     pub version: RefCell<Option<Arc<Version>>>,
     /// Versions that were shown and may still be read.
@@ -113,6 +116,8 @@ impl Partition {
             looked_after: Cell::new(None),
             archived: Cell::new(None),
             unarchived: Cell::new(true),
+            appending: Lock::new(()),
+            logged: Cell::new(None),
         }
     }
 
@@ -162,7 +167,7 @@ impl Open {
 
     /// The last change of a key that is in the log and may not be in the pages.
     pub fn logged(&self, key: &[u8]) -> Option<Hit> {
-        self.logged.as_ref()?.log.get(key)
+        self.log.as_ref()?.get(key)
     }
 
     /// Waits for writes of an edit that failed.

@@ -12,6 +12,7 @@ use super::shard::Shard;
 use super::upkeep;
 use crate::kv::batch::Batch;
 use crate::kv::fork;
+use crate::kv::log::Log;
 use crate::kv::names::FileName;
 use crate::kv::packed::{EntryRef, Packed};
 use crate::kv::scan::{Range, Scanned};
@@ -161,11 +162,11 @@ fn missing<T>(partition: &Partition) -> Result<Option<T>> {
 async fn read(shard: &Shard, target: u32, key: Vec<u8>, room: Vec<u8>) -> Result<Answer> {
     let Some((open, version)) = committed(shard, target).await? else { return Ok(Answer::Found(None)) };
     let tree = version.tree(&shard.store, &open.backing);
-    let Some((logged, hit)) = open.logged.as_ref().zip(open.logged(&key)) else {
+    let Some((log, hit)) = open.log.as_ref().zip(open.logged(&key)) else {
         return tree.read_into(key, room).await.map(Answer::Found);
     };
     let found = tree.read_into(key.clone(), room).await?;
-    logged.log.over(&key, found, &hit).await.map(Answer::Found)
+    log.over(&key, found, &hit).await.map(Answer::Found)
 }
 
 /// The entries of a range, of log and pages.
@@ -175,8 +176,8 @@ async fn scan(
     range: &Range<'_>,
 ) -> Result<Scanned> {
     let tree = version.tree(&shard.store, &open.backing);
-    match open.logged.as_ref().and_then(|logged| Some((logged, logged.log.overlay(range)?))) {
-        Some((logged, overlay)) => overlay.scan(&tree, &logged.log, range).await,
+    match open.log.as_ref().and_then(|log| Some((log, log.overlay(range)?))) {
+        Some((log, overlay)) => overlay.scan(&tree, log, range).await,
         None => tree.scan(range).await,
     }
 }
@@ -193,7 +194,8 @@ async fn other(shard: &Rc<Shard>, target: u32, job: Job) -> Result<Answer> {
             let Some((open, version)) = committed(shard, target).await? else {
                 return Ok(Answer::Found(None));
             };
-            if open.logged.as_ref().is_none_or(|logged| logged.log.is_empty()) {
+            // Nothing is before an empty key, which as a range's end would be none.
+            if key.is_empty() || open.log.as_ref().is_none_or(Log::is_empty) {
                 return version.tree(&shard.store, &open.backing).floor(&key).await.map(Answer::Found);
             }
             let range = Range::last_until(&key);
@@ -207,7 +209,7 @@ async fn other(shard: &Rc<Shard>, target: u32, job: Job) -> Result<Answer> {
         Request::ScanPacked(asked) => {
             let state = present(shard, target).await?;
             let (open, version) = &state;
-            if open.logged.as_ref().is_none_or(|logged| logged.log.is_empty()) {
+            if open.log.as_ref().is_none_or(Log::is_empty) {
                 let tree = version.tree(&shard.store, &open.backing);
                 let (entries, remaining) = tree.scan_packed(&asked.range()).await?;
                 return Ok(Answer::Packed { entries, remaining });
@@ -286,9 +288,10 @@ pub async fn apply(shard: &Shard, target: u32, batch: &Batch) -> Result<u64> {
 /// Requests that change a partition which is there.
 async fn change(shard: &Rc<Shard>, target: u32, request: Request) -> Result<Answer> {
     let _quiet = match request {
-        Request::Truncate { .. } | Request::Archive { .. } | Request::CreateBranch { .. } => {
-            settle(shard, &shard.partition(target)?).await?
-        }
+        Request::Truncate { .. }
+        | Request::Archive { .. }
+        | Request::CreateBranch { .. }
+        | Request::CleanExpired => Some(settle(shard, &shard.partition(target)?).await?),
         _ => None,
     };
     let Some(mut writing) = writing(shard, target, false).await? else {

@@ -5,7 +5,7 @@ use super::cache::Mixed;
 use super::files::Files;
 use super::home::Home;
 use super::lock::Lock;
-use super::logged::hold;
+use super::logged::{Size, hold};
 use super::memory::{Memory, Room};
 use super::open_files::OpenFiles;
 use super::options::EngineOptions;
@@ -66,10 +66,12 @@ pub struct Shard {
     pub chores: Cell<usize>,
     /// Whether what can be left for the next time should be.
     pub closing: Cell<bool>,
-    /// Bytes and memory of partitions' write logs, open or not, by number.
-    pub logs: RefCell<HashMap<u32, (u64, usize)>>,
+    /// What partitions' write logs take, open or not, by number.
+    pub logs: RefCell<HashMap<u32, Size>>,
     /// Whose turn it is to merge one.
     pub merging: Rc<Lock<()>>,
+    /// Whose turn it is to read back one that was left.
+    pub replaying: Rc<Lock<()>>,
     homes: RefCell<HashMap<Name, Rc<Home>>>,
     completed: RefCell<Vec<Landed>>,
     open_files: Rc<RefCell<OpenFiles>>,
@@ -97,6 +99,7 @@ impl Shard {
             closing: Cell::new(false),
             logs: RefCell::default(),
             merging: Lock::new(()),
+            replaying: Lock::new(()),
             homes: RefCell::default(),
             completed: RefCell::default(),
             open_files: Rc::new(RefCell::new(OpenFiles::new(options.open_files, cache))),
@@ -211,12 +214,12 @@ impl Shard {
         };
         let mut writer = Writer::load(self.store.clone(), backing.clone(), branch).await?;
         let version = (writer.manifest().tail > 0).then(|| writer.version());
-        let logged = self.log_of(partition).await?;
-        if let Some(logged) = logged.as_ref().filter(|logged| version.is_none() && !logged.log.is_empty()) {
-            return Err(logged.log.without_manifest());
+        let log = self.log_of(partition).await?;
+        if let Some(log) = log.as_ref().filter(|log| version.is_none() && !log.is_empty()) {
+            return Err(log.without_manifest());
         }
         let mut open = open(partition, backing, Some(writer), version);
-        open.logged = logged;
+        open.log = log;
         Ok(Some(Rc::new(open)))
     }
 
@@ -310,15 +313,15 @@ impl Shard {
         }
         let _log = hold(self, partition).await;
         let _writes = partition.home.turn.lock().await;
-        let mut guard = None;
-        if let Some(writer) = partition.open().and_then(|open| open.writer.clone()) {
-            guard = Some(writer.lock().await);
-        }
-        // Requests that come now wait for their turn to open it.
+        // Requests that come now wait for their turn to open it. From here on it is open, or not, by nobody else.
         let _turn = partition.home.opening.lock().await;
         let open = partition.open();
         self.forget(partition, State::Closed);
         let Some(open) = open else { return Ok(()) };
+        let mut guard = match &open.writer {
+            Some(writer) => Some(writer.lock().await),
+            None => None,
+        };
         *open.version.borrow_mut() = None;
         let mut writer = guard.as_mut().and_then(|guard| guard.take());
         open.drained(writer.as_mut()).await;
@@ -339,7 +342,7 @@ fn open(
         published: RefCell::new(version.iter().map(Arc::downgrade).collect()),
         version: RefCell::new(version),
         changed: Cell::new(true),
-        logged: None,
+        log: None,
         files: Cell::new((0, 0)),
         uncollected: Cell::new(false),
     }

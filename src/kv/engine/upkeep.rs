@@ -1,7 +1,7 @@
 //! What a shard does by itself: compaction, file collection, expiry, archives on a schedule. A step at a time, so that
 //! writes come between.
 
-use super::logged::settle;
+use super::logged::{settle, settle_quiet};
 use super::options::UPKEEP;
 use super::partition::{Open, Partition, Which};
 use super::serve::{Task, now_ms, writing};
@@ -60,6 +60,7 @@ pub async fn look_after(shard: &Rc<Shard>, partition: &Rc<Partition>) {
 
 async fn all(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<()> {
     let target = partition.target.number;
+    settle_quiet(shard, partition).await?;
     let Some(open) = partition.open() else { return Ok(()) };
     let changed = open.changed.replace(false);
     if changed {

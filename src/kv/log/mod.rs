@@ -23,6 +23,8 @@ use std::rc::Rc;
 
 /// Bytes of a log's file, after which the next one is begun.
 const FILE: u64 = 64 << 20;
+/// Files that it may have however short they are.
+const FILES: u64 = 64;
 /// Bytes of a record at most; longer batches go to the pages at once.
 pub const RECORD: usize = 16 << 20;
 /// Bytes that are written at once: a shard has memory for so many.
@@ -30,6 +32,17 @@ const PIECE: usize = 128 << 10;
 /// Keys and bytes that are merged in one commit.
 const KEYS: usize = 1 << 14;
 const BYTES: usize = 1 << 20;
+
+/// Numbers of the log files that there are, ascending.
+pub async fn numbers(sink: &impl Sink) -> Result<Vec<u64>> {
+    let numbers = sink.names().await?.into_iter().filter_map(|file| match file {
+        FileName::Log { number } => Some(number),
+        _ => None,
+    });
+    let mut numbers: Vec<u64> = numbers.collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
 
 /// One file of a log.
 #[derive(Debug)]
@@ -86,16 +99,16 @@ pub enum Appended {
 impl<S: Sink> Log<S> {
     /// The log whose files `sink` has; an empty one if there are none.
     pub async fn open(sink: S) -> Result<Log<S>> {
-        let numbers = sink.names().await?.into_iter().filter_map(|file| match file {
-            FileName::Log { number } => Some(number),
-            _ => None,
-        });
-        let mut numbers: Vec<u64> = numbers.collect();
-        numbers.sort_unstable();
+        let numbers = numbers(&sink).await?;
+        Log::of(sink, numbers).await
+    }
+
+    /// The log whose files in `sink` have these numbers.
+    pub async fn of(sink: S, numbers: Vec<u64>) -> Result<Log<S>> {
         let log = Log {
             sink,
             layers: RefCell::default(),
-            next: Cell::new(numbers.last().map_or(0, |last| last + 1)),
+            next: Cell::new(numbers.first().copied().unwrap_or(0)),
             open: Cell::new(false),
             unsure: Cell::new(false),
             leaving: Cell::new(0),
@@ -114,25 +127,35 @@ impl<S: Sink> Log<S> {
         let Some(head) = record::head(&bytes, number).map_err(sound)? else {
             return self.sink.remove(&file).await;
         };
+        // The oldest goes first, and the last of a file is whole before the next is begun.
+        if number != self.next.get() {
+            let missing = FileName::Log { number: self.next.get() };
+            return Err(corrupted(
+                self.sink.describe(&missing),
+                0,
+                "it is missing, and later changes are there",
+            ));
+        }
         let layer = Layer { head, end: Cell::new(FIRST), pending: RefCell::default() };
         let layer = Rc::new(layer);
-        self.layers.borrow_mut().push(layer.clone());
         let mut records = record::records(&bytes, head);
         for record in &mut records {
             for entry in record.entries() {
                 let (at, logged) = entry.map_err(sound)?;
-                match self.meeting(logged.key, logged.timestamp, logged.value.is_none()) {
-                    Meeting::Counts => self.note(&layer, logged.key, Slot::new(at, &logged), at)?,
-                    Meeting::Stale => {}
-                    Meeting::Unclear => {
-                        let what = "a value that is older than a delete before it";
-                        return Err(corrupted(self.sink.describe(&file), at, what));
-                    }
-                }
+                // Whatever others hold of its key: those that did not count were not written.
+                self.note(&layer, logged.key, Slot::new(at, &logged), at)?;
             }
         }
-        layer.end.set(records.end());
-        record::torn(&bytes, head, records.end()).map(drop).map_err(sound)
+        let end = records.end();
+        layer.end.set(end);
+        if record::torn(&bytes, head, end).map_err(sound)? {
+            // Or it would look like damage once others follow.
+            self.sink.cut(&file, end).await?;
+            self.sink.sync(std::slice::from_ref(&file)).await?;
+        }
+        self.layers.borrow_mut().push(layer);
+        self.next.set(number + 1);
+        Ok(())
     }
 
     fn note(&self, layer: &Layer, key: &[u8], slot: Option<Slot>, at: u64) -> Result<()> {
@@ -192,36 +215,38 @@ impl<S: Sink> Log<S> {
         let ops = batch.ops();
         let size: usize = ops.iter().map(|op| record::size(op.key.len(), op.action.value().len())).sum();
         let taken = |op: &Op| !matches!(op.action, Action::UpsertLarge { .. });
-        if size > RECORD || !ops.iter().all(taken) {
+        if size > RECORD || !ops.iter().all(taken) || self.is_scattered() {
             return Ok(Appended::Refused);
         }
-        let mut counts = Vec::with_capacity(ops.len());
+        let mut counted = Vec::with_capacity(ops.len());
         for op in ops {
             let deletes = Logged::of(op, now_ms).is_none_or(|logged| logged.value.is_none());
             match self.meeting(&op.key, op.timestamp, deletes) {
                 Meeting::Unclear => return Ok(Appended::Refused),
-                meeting => counts.push(meeting == Meeting::Counts),
+                // Nobody may find it again once what it is older than has been merged.
+                Meeting::Stale => {}
+                Meeting::Counts => counted.push(op),
             }
         }
-        if ops.is_empty() {
+        if counted.is_empty() {
             return Ok(Appended::Safe(0));
         }
         let layer = self.newest().await?;
         let at = layer.end.get();
-        let (mut bytes, mut slots) = (self.sink.take_run(), Vec::with_capacity(ops.len()));
+        let (mut bytes, mut slots) = (self.sink.take_run(), Vec::with_capacity(counted.len()));
         bytes.reserve_exact((size + record::HEAD).next_multiple_of(ALIGNMENT));
         let place = |at, logged: &Logged<'_>| slots.push(Slot::new(at, logged));
-        let encoded = layer.head.record(&mut bytes, at, (ops, now_ms), place);
+        let encoded = layer.head.record(&mut bytes, at, (&counted, now_ms), place);
         encoded.ok_or_else(|| Error::new(Status::Internal, "a batch is none for a log; please report it"))?;
         let written = self.write(&layer, at, &bytes).await;
         let end = at + bytes.len() as u64;
         self.sink.give_run(bytes);
         written?;
         layer.end.set(end);
-        for ((op, slot), _) in ops.iter().zip(slots).zip(&counts).filter(|(_, counts)| **counts) {
+        for (op, slot) in counted.iter().zip(slots) {
             self.note(&layer, &op.key, slot, at)?;
         }
-        Ok(Appended::Safe(counts.iter().filter(|counts| **counts).count() as u64))
+        Ok(Appended::Safe(counted.len() as u64))
     }
 
     async fn write(&self, layer: &Layer, at: u64, bytes: &[u8]) -> Result<()> {
@@ -256,22 +281,26 @@ impl<S: Sink> Log<S> {
         let salt = getrandom::u64()
             .map_err(|error| Error::new(Status::Io, format!("no random numbers: {error}")))?;
         let layer = Layer { head: Head { number, salt }, end: Cell::new(FIRST), pending: RefCell::default() };
-        // Whatever becomes of it, its number is not used again.
-        self.next.set(number + 1);
         let file = layer.file();
         let made = match self.sink.write(&file, 0, &layer.head.encode()).await {
             Ok(()) => self.sink.sync(std::slice::from_ref(&file)).await,
             failed => failed,
         };
         if let Err(error) = made {
-            // Without a record it holds nothing, also when it stays.
-            let _ = self.sink.remove(&file).await;
+            // The next one has its number.
+            self.unsure.set(self.sink.remove(&file).await.is_err());
             return Err(error);
         }
+        self.next.set(number + 1);
         let layer = Rc::new(layer);
         self.layers.borrow_mut().push(layer.clone());
         self.open.set(true);
         Ok(layer)
+    }
+
+    /// Whether it is in more files than its length is worth: merging it has failed again and again.
+    fn is_scattered(&self) -> bool {
+        self.layers.borrow().len() as u64 > FILES + 2 * self.bytes() / FILE
     }
 
     fn certain(&self) -> Result<()> {
@@ -288,6 +317,14 @@ impl<S: Sink> Log<S> {
     pub fn freeze(&self) -> Vec<Rc<Layer>> {
         self.open.set(false);
         self.layers.borrow().clone()
+    }
+
+    /// What was frozen could not be merged: the newest file takes more again, if it is still that.
+    pub fn thaw(&self, layers: &[Rc<Layer>]) {
+        let last = self.layers.borrow().last().cloned();
+        if last.as_ref().zip(layers.last()).is_some_and(|(last, frozen)| Rc::ptr_eq(last, frozen)) {
+            self.open.set(true);
+        }
     }
 
     /// The next changes of `layers`, of keys after `after` (empty: all), for the pages; None if there are no more.

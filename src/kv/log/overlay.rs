@@ -3,13 +3,16 @@
 use super::pending::{Key, Pending, merged};
 use super::values::entry;
 use super::{Hit, Log};
-use crate::kv::scan::{Range, Scanned};
+use crate::kv::scan::{Large, Range, Scanned, refused};
 use crate::kv::sink::Sink;
 use crate::kv::source::Source;
 use crate::kv::tree::{Found, Tree};
 use crate::status::Result;
 use std::cell::Ref;
 use std::ops::Bound;
+
+/// Entries that are asked of the pages at a time when those before were not enough.
+const MOST: usize = 256;
 
 /// What a log holds of a range, as of one moment: enough of it for one page of entries.
 #[derive(Debug)]
@@ -44,6 +47,16 @@ struct Page<'r, 'k> {
 }
 
 impl Page<'_, '_> {
+    /// Adds what the pages have, if there is room for it.
+    fn put_found(&mut self, found: Found) -> Result<()> {
+        let large = found.large.is_some();
+        self.put(Item::Here(found));
+        match large && !self.full && self.range.large == Large::Refuse {
+            true => Err(refused()),
+            false => Ok(()),
+        }
+    }
+
     /// Adds an item if there is room for it; after one that had none nothing is.
     fn put(&mut self, item: Item) {
         let (range, size) = (self.range, item.size());
@@ -108,8 +121,11 @@ impl Overlay {
         let mut page = Page { range, items: Vec::new(), bytes: 0, full: false };
         let mut changes = self.changes.into_iter().peekable();
         let mut from: Option<Vec<u8>> = None;
+        // What the log deletes leaves room for more.
+        let mut entries = range.max_entries;
         while !page.full {
-            let part = tree.scan(&after(range, from.as_deref())).await?;
+            let part = tree.scan(&Range { max_entries: entries, ..after(range, from.as_deref()) }).await?;
+            entries = entries.max((2 * entries).min(MOST));
             let last = part.entries.last().map(|entry| entry.key.clone());
             for found in part.entries {
                 let before = |key: &Key| if range.backward { **key > *found.key } else { **key < *found.key };
@@ -120,7 +136,7 @@ impl Overlay {
                     Some((key, hit)) if hit.counts(Some(&found)) => add(&mut page, key, hit),
                     // What the log has from here on was not looked at.
                     None if self.cut && changes.peek().is_none() => page.full = true,
-                    _ => page.put(Item::Here(found)),
+                    _ => page.put_found(found)?,
                 }
             }
             match last.filter(|_| part.remaining) {
@@ -141,12 +157,13 @@ fn add(page: &mut Page<'_, '_>, key: Key, hit: Hit) {
     }
 }
 
-/// The rest of `range` behind what was found last.
+/// The rest of `range` behind what was found last, with very large values: the log may have others in their place.
 fn after<'k>(range: &Range<'k>, last: Option<&'k [u8]>) -> Range<'k> {
+    let range = Range { large: Large::Return, ..*range };
     match (last, range.backward) {
-        (None, _) => *range,
-        (Some(last), false) => Range { begin: last, begin_inclusive: false, ..*range },
-        (Some(last), true) => Range { end: last, end_inclusive: false, ..*range },
+        (None, _) => range,
+        (Some(last), false) => Range { begin: last, begin_inclusive: false, ..range },
+        (Some(last), true) => Range { end: last, end_inclusive: false, ..range },
     }
 }
 

@@ -140,7 +140,7 @@ impl Head {
         &self,
         out: &mut Vec<u8>,
         at: u64,
-        (ops, now_ms): (&[Op], u64),
+        (ops, now_ms): (&[&Op], u64),
         mut entry: impl FnMut(u64, &Logged<'_>),
     ) -> Option<()> {
         out.clear();
@@ -274,13 +274,17 @@ mod tests {
         ]
     }
 
+    fn refs(ops: &[Op]) -> Vec<&Op> {
+        ops.iter().collect()
+    }
+
     const LOG: Head = Head { number: 3, salt: 77 };
 
     #[test]
     fn records_come_back_whole_or_not_at_all() {
         let (ops, mut bytes, mut places) = (ops(), vec![1; 99], Vec::new());
         let placed = |at, logged: &Logged<'_>| places.push((at, logged.key.to_vec()));
-        LOG.record(&mut bytes, FIRST, (&ops, 0), placed).unwrap();
+        LOG.record(&mut bytes, FIRST, (&refs(&ops), 0), placed).unwrap();
         assert_eq!(bytes.len(), 8192);
         let log = [LOG.encode(), bytes].concat();
         assert_eq!(Head::read(&log), Some(LOG));
@@ -316,7 +320,7 @@ mod tests {
     fn a_number_of_entries_that_lies_is_damage() {
         for (count, good) in [(2u32, 2), (4, 3)] {
             let mut bytes = Vec::new();
-            LOG.record(&mut bytes, 0, (&ops(), 0), |_, _| {}).unwrap();
+            LOG.record(&mut bytes, 0, (&refs(&ops()), 0), |_, _| {}).unwrap();
             let len = u32::from_le_bytes(*bytes[16..].first_chunk().unwrap()) as usize;
             bytes[20..24].copy_from_slice(&count.to_le_bytes());
             seal(&mut bytes[..HEAD + len], 0, LOG.salt);
@@ -330,6 +334,6 @@ mod tests {
     fn very_large_values_are_no_log_s() {
         let action = Action::UpsertLarge { value: vec![], metadata: None, expire_ms: 0 };
         let op = Op { key: b"k".to_vec(), action, timestamp: 0 };
-        assert!(LOG.record(&mut Vec::new(), 0, (&[op], 0), |_, _| {}).is_none());
+        assert!(LOG.record(&mut Vec::new(), 0, (&[&op], 0), |_, _| {}).is_none());
     }
 }
