@@ -23,7 +23,7 @@ use crate::crc32c::Sum;
 use crate::status::Status;
 
 /// Bytes that are copied at a time to be counted: they fit into the first cache.
-const COUNTED: usize = 8 << 10;
+const COUNTED: usize = 16 << 10;
 
 /// Outcome of an access: the status says why not.
 pub type Access<T> = std::result::Result<T, Status>;
