@@ -14,6 +14,7 @@ crate::both! {
     a_batch_goes_to_the_log_and_its_pages_are_written_at_close
     a_log_that_was_left_is_merged_by_who_writes_next
     a_log_that_was_left_is_read_without_one
+    a_log_that_nothing_is_added_to_is_merged_by_upkeep
     what_only_the_pages_can_say_is_asked_there
     what_needs_the_pages_merges_the_log
     very_large_values_go_to_the_pages
@@ -125,6 +126,28 @@ fn a_log_that_was_left_is_read_without_one(io: Choice) {
     assert_eq!((logs(left.path()), engine.stats().log_bytes), (0, 0));
     assert_eq!(value(&engine, partition, b"a"), Some(b"3".into()));
     assert_eq!(value(&engine, partition, b"b"), Some(b"2".into()));
+}
+
+fn a_log_that_nothing_is_added_to_is_merged_by_upkeep(io: Choice) {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(&logged(io, folder.path()));
+    let partition = engine.partition("t", 0).unwrap();
+    for round in 1..=2 {
+        write(&engine, partition, vec![upsert(b"a", &[round], round.into())]);
+    }
+    let left = copied(folder.path());
+    let mut options = logged(io, left.path());
+    options.upkeep_interval = Duration::from_millis(1);
+    let engine = open(&options);
+    let partition = engine.partition("t", 0).unwrap();
+    assert_eq!(value(&engine, partition, b"a"), Some(vec![2]));
+    let start = Instant::now();
+    while logs(left.path()) > 0 {
+        assert!(start.elapsed() < Duration::from_secs(120), "nobody merged it");
+        std::thread::yield_now();
+    }
+    assert_eq!(value(&engine, partition, b"a"), Some(vec![2]));
+    assert_eq!(engine.stats().upkeep_failed, 0);
 }
 
 /// Of a delete the pages keep nothing, not even when it was.

@@ -36,7 +36,6 @@ mod open_files;
 mod options;
 mod pages;
 mod partition;
-mod processor;
 mod queue;
 mod request;
 mod rounds;

@@ -1,8 +1,8 @@
 //! Where completions go: exactly one for every request that was accepted.
 
-use super::processor::Processor;
 use super::request::{Answer, Completion};
 use crate::io::event::Event;
+use crate::io::processor::Processor;
 use crate::status::{Error, Result, Status};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;

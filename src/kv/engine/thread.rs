@@ -1,13 +1,13 @@
 //! A shard's thread: what waits for it, and how it begins and ends.
 
 use super::options::EngineOptions;
-use super::processor::Processor;
 use super::rounds::Rounds;
 use super::serve::{Work, serve};
 use super::shard::{Shard, Targets};
 use super::stats::Counters;
 use crate::io::disk::Backend;
 use crate::io::event::Event;
+use crate::io::processor::Processor;
 use crate::kv::tier::Tier;
 use crate::status::Result;
 use crossbeam_queue::ArrayQueue;
