@@ -120,13 +120,7 @@ impl<S: Sink> Writer<S> {
             return Err(log.without_manifest());
         }
         let layers = log.freeze();
-        let mut after = Vec::new();
-        while let Some(batch) = log.changes(&layers, &after).await? {
-            self.apply(&batch, 0).await?;
-            if let Some(last) = batch.ops().last() {
-                after.clone_from(&last.key);
-            }
-        }
+        log.merge(&layers, async |batch| self.apply(batch, 0).await.map(drop)).await?;
         log.forget(&layers);
         log.remove(layers).await
     }

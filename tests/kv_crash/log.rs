@@ -78,11 +78,8 @@ impl<'d> Side<'d> {
     fn merge(&mut self, meanwhile: impl FnOnce(&mut Self)) -> Result<()> {
         let layers = self.log.freeze();
         meanwhile(self);
-        let mut after = Vec::new();
-        while let Some(batch) = now(self.log.changes(&layers, &after))? {
-            now(self.writer.apply(&batch, 0))?;
-            after.clone_from(&batch.ops().last().unwrap().key);
-        }
+        let Side { writer, log } = self;
+        now(log.merge(&layers, async |batch| writer.apply(batch, 0).await.map(drop)))?;
         self.log.forget(&layers);
         now(self.log.remove(layers))
     }
@@ -243,8 +240,8 @@ fn what_did_not_count_is_not_replayed() {
             side.write(&one(first.clone(), 10)).unwrap();
             let layers = side.log.freeze();
             assert_eq!(now(side.log.append(&one(Action::Delete, 5), 0)).unwrap(), Appended::Safe(0));
-            let batch = now(side.log.changes(&layers, b"")).unwrap().unwrap();
-            now(side.writer.apply(&batch, 0)).unwrap();
+            let Side { writer, log } = &mut side;
+            now(log.merge(&layers, async |batch| writer.apply(batch, 0).await.map(drop))).unwrap();
             side.log.forget(&layers);
             if removed {
                 now(side.log.remove(layers)).unwrap();
@@ -262,7 +259,7 @@ fn what_did_not_count_is_not_replayed() {
 }
 
 #[test]
-fn a_file_that_is_missing_between_others_is_damage() {
+fn damage_before_another_file_is_not_taken_for_an_end() {
     let (options, mut random, disk) = (options(false), Random(3), Disk::default());
     let mut model = Model::new();
     let mut side = Side::open(&options, &disk).unwrap();
@@ -278,6 +275,15 @@ fn a_file_that_is_missing_between_others_is_damage() {
     let mut files: Vec<u64> =
         (0..100).filter(|number| disk.files.borrow().contains_key(&name(*number))).collect();
     assert!(files.len() >= 3, "{files:?}");
+    // The last record of a file that another follows was whole.
+    let whole = disk.files.borrow()[&name(files[0])].clone();
+    let last = whole.len() - 1 - whole.iter().rev().position(|byte| *byte != 0).unwrap();
+    disk.files.borrow_mut().get_mut(&name(files[0])).unwrap()[last] ^= 1;
+    let error = Side::open(&options, &disk).err().unwrap();
+    assert_eq!(error.status, Status::Corrupted);
+    assert!(error.message.contains(&format!("log_{}, byte 4096: a record", files[0])), "{error}");
+    disk.files.borrow_mut().insert(name(files[0]), whole);
+    assert!(Side::open(&options, &disk).unwrap().content() == model);
     let between = files.remove(1);
     disk.files.borrow_mut().remove(&name(between));
     let error = Side::open(&options, &disk).err().unwrap();

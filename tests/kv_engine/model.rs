@@ -111,24 +111,22 @@ fn readers_see_committed_states_in_a_log(io: Choice) {
 }
 
 fn it_agrees_with_a_model_in_a_log(io: Choice) {
-    for (seed, append) in [(11, false), (12, true)] {
-        let folder = tempfile::tempdir().unwrap();
-        let mut options = small(io, folder.path());
-        options.store.append = append;
-        options.store.compression = seed == 12;
-        options.cache_data_pages = seed == 11;
-        options.log_bytes = 1 << 20;
-        agree(options, seed, true);
-    }
+    agree_both_ways(io, [11, 12], 1 << 20);
 }
 
 fn it_agrees_with_a_model(io: Choice) {
-    for (seed, append) in [(1, false), (2, true)] {
+    agree_both_ways(io, [1, 2], 0);
+}
+
+/// In place with data pages in the cache, and appending with compression.
+fn agree_both_ways(io: Choice, [in_place, appending]: [u64; 2], log_bytes: usize) {
+    for (seed, append) in [(in_place, false), (appending, true)] {
         let folder = tempfile::tempdir().unwrap();
         let mut options = small(io, folder.path());
         options.store.append = append;
-        options.store.compression = seed == 2;
-        options.cache_data_pages = seed == 1;
+        options.store.compression = append;
+        options.cache_data_pages = !append;
+        options.log_bytes = log_bytes;
         agree(options, seed, true);
     }
 }

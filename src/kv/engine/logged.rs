@@ -168,18 +168,12 @@ async fn merge(
         let _turn = if others_append { Some(partition.appending.lock().await) } else { None };
         log.freeze()
     };
-    let mut after = Vec::new();
-    let applied = async {
-        while let Some(batch) = log.changes(&layers, &after).await? {
-            apply(shard, partition.target.number, &batch).await?;
-            if let Some(last) = batch.ops().last() {
-                after.clone_from(&last.key);
-            }
-            rest().await;
-        }
+    let step = async |batch: &Batch| {
+        apply(shard, partition.target.number, batch).await?;
+        rest().await;
         Ok(())
     };
-    if let Err(error) = applied.await {
+    if let Err(error) = log.merge(&layers, step).await {
         log.thaw(&layers);
         shard.stuck(partition.target.number);
         return Err(error);

@@ -113,14 +113,14 @@ impl<S: Sink> Log<S> {
             unsure: Cell::new(false),
             leaving: Cell::new(0),
         };
-        for number in numbers {
-            log.replay(number).await?;
+        for number in &numbers {
+            log.replay(*number, Some(number) == numbers.last()).await?;
         }
         Ok(log)
     }
 
     /// Takes in a file that an earlier process has left.
-    async fn replay(&self, number: u64) -> Result<()> {
+    async fn replay(&self, number: u64, last: bool) -> Result<()> {
         let file = FileName::Log { number };
         let bytes = self.sink.contents(&file).await?.unwrap_or_default();
         let sound = |damage: Damage| damage.in_file(self.sink.describe(&file), 0);
@@ -149,7 +149,14 @@ impl<S: Sink> Log<S> {
         let end = records.end();
         layer.end.set(end);
         if record::torn(&bytes, head, end).map_err(sound)? {
-            // Or it would look like damage once others follow.
+            if !last {
+                return Err(corrupted(
+                    self.sink.describe(&file),
+                    end,
+                    "a record of the write log is damaged, and another file follows it",
+                ));
+            }
+            // Or it would be taken for damage once another file follows.
             self.sink.cut(&file, end).await?;
             self.sink.sync(std::slice::from_ref(&file)).await?;
         }
@@ -174,11 +181,6 @@ impl<S: Sink> Log<S> {
     pub fn without_manifest(&self) -> Error {
         let manifest = self.sink.describe(&FileName::main_manifest());
         corrupted(manifest, 0, "it is missing, and there is a write log")
-    }
-
-    /// Where bytes go.
-    pub fn sink(&self) -> &S {
-        &self.sink
     }
 
     /// Whether it holds nothing.
@@ -327,8 +329,24 @@ impl<S: Sink> Log<S> {
         }
     }
 
-    /// The next changes of `layers`, of keys after `after` (empty: all), for the pages; None if there are no more.
-    pub async fn changes(&self, layers: &[Rc<Layer>], after: &[u8]) -> Result<Option<Batch>> {
+    /// Hands `take` all changes of `layers` in the order of their keys, some at a time, to put them into the pages.
+    pub async fn merge(
+        &self,
+        layers: &[Rc<Layer>],
+        mut take: impl AsyncFnMut(&Batch) -> Result<()>,
+    ) -> Result<()> {
+        let mut after = Vec::new();
+        while let Some(batch) = self.changes(layers, &after).await? {
+            take(&batch).await?;
+            if let Some(last) = batch.ops().last() {
+                after.clone_from(&last.key);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next changes of `layers`, of keys after `after` (empty: all); None if there are no more.
+    async fn changes(&self, layers: &[Rc<Layer>], after: &[u8]) -> Result<Option<Batch>> {
         self.certain()?;
         let mut hits: Vec<(Key, Hit)> = Vec::new();
         {
@@ -347,15 +365,15 @@ impl<S: Sink> Log<S> {
         if hits.is_empty() {
             return Ok(None);
         }
-        let mut actions = vec![(Action::Delete, 0); hits.len()];
+        let mut actions = vec![Action::Delete; hits.len()];
         let live = hits.iter().enumerate().filter(|(_, (_, hit))| !hit.slot.deletes());
         let wanted = live.map(|(i, (key, hit))| (i, key.as_slice(), hit)).collect();
         self.read(wanted, |i, logged| {
             let value = logged.value.unwrap_or_default().to_vec();
-            actions[i] = (Action::Upsert { value, expire_ms: logged.expire_ms }, 0);
+            actions[i] = Action::Upsert { value, expire_ms: logged.expire_ms };
         })
         .await?;
-        let ops = hits.into_iter().zip(actions).map(|((key, hit), (action, _))| Op {
+        let ops = hits.into_iter().zip(actions).map(|((key, hit), action)| Op {
             key: key.into_vec(),
             action,
             timestamp: hit.slot.timestamp,
